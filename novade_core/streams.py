@@ -1,0 +1,260 @@
+"""The nouns that all stages share. Values only: no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Columns that Novade adds to every table in the warehouse.
+LOADED_COLUMNS = ("_novade_run_id", "_novade_loaded_at")
+#: Columns that Novade adds at landing.
+LANDED_COLUMNS = ("_novade_source_version", "_novade_row_hash", "_novade_deleted_at", "_novade_landed_seq")
+
+
+class ColumnType(StrEnum):
+    """What a column can hold, whatever the engine."""
+
+    TEXT = "text"  #: characters; ``length`` is the source's limit, None = unlimited
+    BOOLEAN = "boolean"
+    INTEGER = "integer"  #: 32 bits
+    BIGINT = "bigint"  #: 64 bits
+    DECIMAL = "decimal"  #: exact, with ``precision`` and ``scale``
+    DOUBLE = "double"  #: 64-bit binary
+    DATE = "date"
+    TIMESTAMP = "timestamp"  #: UTC, microseconds
+    TIME = "time"  #: kept as text hh:mm:ss.fff, because Parquet TIME(MICROS) is refused by a pool
+    JSON = "json"  #: text that holds JSON
+
+
+class SchemaPolicy(StrEnum):
+    """What happens when the source's schema changes."""
+
+    EVOLVE = "evolve"  #: add columns, widen types; what cannot widen lands in name__type
+    FREEZE = "freeze"  #: fail, naming column and rule
+    QUARANTINE = "quarantine"  #: rows aside, to be replayed
+
+
+class DeleteMode(StrEnum):
+    """What a delete at the source does in the warehouse."""
+
+    SOFT = "soft"  #: _novade_deleted_at is set, the row stays
+    HARD = "hard"  #: the row goes, a tombstone (key, version) stays
+
+
+class RunKind(StrEnum):
+    """Why a run exists."""
+
+    INCREMENTAL = "incremental"  #: from the checkpoint on; the first one is the double import
+    FULL = "full"  #: everything, replacing the table
+    BACKFILL = "backfill"  #: one window, never moving the checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a stream."""
+
+    name: str
+    type: ColumnType
+    length: int | None = None  #: characters, for TEXT
+    precision: int | None = None  #: digits in all, for DECIMAL
+    scale: int | None = None  #: digits after the point, for DECIMAL
+    note: str = ""  #: what people should know, such as "formula: changes do not move SystemModstamp"
+
+    def describe(self) -> str:
+        """The type in words: ``decimal(18,2)``, ``text(80)``."""
+        if self.type is ColumnType.DECIMAL:
+            return f"decimal({self.precision},{self.scale})"
+        if self.type is ColumnType.TEXT and self.length:
+            return f"text({self.length})"
+        return self.type.value
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored in plans and manifests."""
+        return {
+            "name": self.name,
+            "type": self.type.value,
+            "length": self.length,
+            "precision": self.precision,
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Column:
+        """The reverse of :meth:`to_json`."""
+        return cls(
+            name=value["name"],
+            type=ColumnType(value["type"]),
+            length=value["length"],
+            precision=value["precision"],
+            scale=value["scale"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One table's worth of a source. ``id`` is ``source.name`` and unique."""
+
+    source: str  #: "salesforce"
+    name: str  #: "contact"; lower case, also the warehouse table
+    label: str  #: as people say it: "Salesforce Contact"
+    object_name: str  #: as the source says it: "Contact"
+    primary_key: tuple[str, ...]
+    cursor_field: str | None  #: None: every sync is a full one
+    created_field: str | None = None  #: immutable; windows for counting are cut by it
+    deleted_field: str | None = None  #: a boolean column that is true on deleted records
+    version_field: str | None = None  #: the newest wins; usually the cursor
+    delete_mode: DeleteMode = DeleteMode.SOFT
+    schema_policy: SchemaPolicy = SchemaPolicy.EVOLVE
+    reject_limit: int = 100  #: more rejects than this fail the run
+    overlap_seconds: int = 600  #: re-read before the checkpoint, since rows can become visible late
+    fresh_within_minutes: int = 1440
+    transport: str = "auto"  #: source-specific: for Salesforce auto, rest or bulk
+    fields: tuple[str, ...] = ()  #: only these, if given
+
+    @property
+    def id(self) -> str:
+        """``salesforce.contact``: in URLs, commands and the ledger."""
+        return f"{self.source}.{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSchema:
+    """What a source says a stream looks like now."""
+
+    columns: tuple[Column, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)  #: field -> why it is not loaded
+
+    def column(self, name: str) -> Column | None:
+        """The column of this name, if there is one."""
+        return next((c for c in self.columns if c.name == name), None)
+
+    def names(self) -> tuple[str, ...]:
+        """Column names in order."""
+        return tuple(c.name for c in self.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A half-open part of a stream: ``low <= cursor < high``. None = unbounded."""
+
+    low: datetime | None
+    high: datetime | None
+    part: str = "live"  #: "history", "live", "full" or "backfill"
+    expected: int | None = None  #: rows that the source counted, where it did
+
+    def __post_init__(self) -> None:
+        for instant in (self.low, self.high):
+            if instant is not None and instant.tzinfo is None:
+                raise ValueError(f"window bound {instant!r} has no time zone")
+        if self.low is not None and self.high is not None and self.high <= self.low:
+            raise ValueError(f"window ends at {self.high} before it starts at {self.low}")
+
+    def halves(self) -> tuple[Window, Window] | None:
+        """Two windows of half the length, or None where the bounds are open or a minute apart."""
+        if self.low is None or self.high is None:
+            return None
+        length = self.high - self.low
+        if length.total_seconds() < 60:
+            return None
+        middle = self.low + length / 2
+        return replace(self, high=middle, expected=None), replace(self, low=middle, expected=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored in plans."""
+        return {
+            "low": self.low.isoformat() if self.low else None,
+            "high": self.high.isoformat() if self.high else None,
+            "part": self.part,
+            "expected": self.expected,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Window:
+        """The reverse of :meth:`to_json`."""
+        return cls(
+            low=datetime.fromisoformat(value["low"]) if value["low"] else None,
+            high=datetime.fromisoformat(value["high"]) if value["high"] else None,
+            part=value["part"],
+            expected=value["expected"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a source hands over: up to some ten thousand records, every value still text.
+
+    Values are the source's own spelling ("1.5E+7", "2024-01-01T00:00:00.000Z"); typing them is the
+    engine's work, so that what cannot be typed is rejected by one rule for all sources.
+    ``resume`` is the source's own position after this batch; handed back to ``extract`` it goes on
+    from here. None means that the window ends with this batch.
+    """
+
+    table: pa.Table  #: text columns, at least all of the schema's names; NULL is null
+    resume: Mapping[str, Any] | None
+    rows: int
+    bytes_in: int = 0  #: received from the source for this batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowCount:
+    """Rows and an order-free hash of one hour, as a manifest holds them."""
+
+    hour: str  #: "2024-11-18T14" UTC, or "" where the stream has no cursor
+    rows: int
+    key_hash: str  #: sum of the 63-bit hashes of (key, version), in decimal
+    row_hash: str  #: sum of the row hashes, in decimal
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandedFile:
+    """One manifest and its file: the unit that is landed, registered and loaded once."""
+
+    seq: int  #: the ledger's number, rising in the order of registration
+    stream: str
+    run_id: int
+    plan_id: int
+    window: int  #: index into the plan's windows
+    chunk: int  #: running number within the run
+    manifest_path: str  #: in the landing
+    load_id: str  #: sha256 of the manifest
+    files: tuple[str, ...]
+    rows: int
+    rejected: int
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadResult:
+    """What one load did with one manifest's rows: the parts add up to ``staged``."""
+
+    load_id: str
+    staged: int
+    loaded: int  #: written to the target, delete marks included
+    deleted: int  #: of the loaded, those that mark or remove a deleted record
+    unchanged: int  #: equal version and equal row hash
+    superseded: int  #: older than what the target holds
+    duplicates: int  #: another record of the same key in the same load was newer
+
+    def __add__(self, other: LoadResult) -> LoadResult:
+        return LoadResult(
+            load_id=other.load_id,
+            staged=self.staged + other.staged,
+            loaded=self.loaded + other.loaded,
+            deleted=self.deleted + other.deleted,
+            unchanged=self.unchanged + other.unchanged,
+            superseded=self.superseded + other.superseded,
+            duplicates=self.duplicates + other.duplicates,
+        )
+
+
+def utc(value: datetime) -> datetime:
+    """The same instant in UTC; refuses a naive one (ValueError)."""
+    if value.tzinfo is None:
+        raise ValueError(f"{value!r} has no time zone")
+    return value.astimezone(UTC)
