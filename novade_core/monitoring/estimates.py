@@ -1,0 +1,77 @@
+"""What a sync will probably take, from what its stream's earlier runs took. A preview, never a promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from novade_core.ledger.summaries import StreamHistory
+from novade_core.streams import RunKind
+
+#: Seconds that any run takes, however small (process start, describe, verify); used before anything is known.
+_SECONDS_AT_LEAST = 3.0
+#: Rows that a source hands over per second, used before anything is known.
+_ROWS_PER_SECOND = 2_000.0
+#: Rows per API call, used before anything is known: one page of a REST answer.
+_ROWS_PER_CALL = 2_000.0
+#: Calls that any run makes: token, describe, counts of both ends, limits.
+_CALLS_AT_LEAST = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a sync will do. None = not known."""
+
+    streams: int
+    rows: int | None
+    calls: int | None
+    minutes: float | None
+    euros: Decimal | None  #: None until prices exist
+    basis: str  #: where the figures come from, in words
+
+
+def preview_of(history: StreamHistory) -> Preview:
+    """One stream's preview: the mean of its earlier runs, else from the source's count, else not known."""
+    if history.runs and history.mean_rows is not None and history.mean_seconds is not None:
+        rows = history.mean_rows
+        plural = "run" if history.runs == 1 else "runs"
+        return Preview(
+            streams=1,
+            rows=round(rows),
+            calls=None if history.mean_calls is None else round(history.mean_calls),
+            minutes=history.mean_seconds / 60,
+            euros=None,
+            basis=f"mean of its last {history.runs} {plural} of this kind",
+        )
+    reads_all = history.kind is RunKind.FULL or (history.kind is RunKind.INCREMENTAL and not history.loaded_before)
+    if reads_all and history.source_count is not None:
+        count = history.source_count
+        return Preview(
+            streams=1,
+            rows=count,
+            calls=_CALLS_AT_LEAST + round(count / _ROWS_PER_CALL),
+            minutes=(_SECONDS_AT_LEAST + count / _ROWS_PER_SECOND) / 60,
+            euros=None,
+            basis="from the source's last count; no run of this kind yet",
+        )
+    return Preview(streams=1, rows=None, calls=None, minutes=None, euros=None, basis="not known before its first run")
+
+
+def total_of(previews: Iterable[Preview]) -> Preview:
+    """The sum; not known as soon as one part is not known. Streams of one source are taken one after another."""
+    parts = tuple(previews)
+
+    def add(values: list[int | None]) -> int | None:
+        return None if not values or any(v is None for v in values) else sum(v for v in values if v is not None)
+
+    minutes = [p.minutes for p in parts]
+    unknown = sum(p.rows is None for p in parts)
+    return Preview(
+        streams=len(parts),
+        rows=add([p.rows for p in parts]),
+        calls=add([p.calls for p in parts]),
+        minutes=None if not parts or None in minutes else sum(m for m in minutes if m is not None),
+        euros=None,
+        basis=f"{unknown} of {len(parts)} streams have no history yet" if unknown else "from earlier runs",
+    )

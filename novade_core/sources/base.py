@@ -1,0 +1,48 @@
+"""The source protocol. A source yields batches of text values and knows nothing of landing or warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from novade_core.streams import Batch, Stream, StreamSchema, Window
+
+
+class Source(Protocol):
+    """What the engine asks of a source. Errors are those of ``novade_core.errors``."""
+
+    name: str
+
+    def schema(self, stream: Stream) -> StreamSchema:
+        """What the stream looks like now. Raises AccessMissing where the object is hidden."""
+
+    def now(self) -> datetime:
+        """The source's own clock, aware UTC; the seam between history and live is cut by it."""
+
+    def count(self, stream: Stream) -> int:
+        """Live records (not deleted) at this moment."""
+
+    def counts_by_month(self, stream: Stream, field: str, *, include_deleted: bool) -> dict[str, int]:
+        """Records by UTC month of a timestamp field: ``{"2025-03": 1200}``; months without records are absent."""
+
+    def window_count(self, stream: Stream, window: Window) -> int:
+        """Records, deleted ones included, whose cursor lies in the window."""
+
+    def keys(self, stream: Stream, field: str, month: str) -> Iterator[str]:
+        """Primary keys of the live records of one UTC month of ``field``."""
+
+    def extract(
+        self, stream: Stream, schema: StreamSchema, window: Window, resume: Mapping[str, Any] | None
+    ) -> Iterator[Batch]:
+        """The window's records, deleted ones included, as text; ``resume`` is a former batch's position.
+
+        The last batch of a window has ``resume=None``; a window without records yields nothing.
+        Raises ExtractionLost where ``resume`` is of no use any more, WindowTooLarge where half may do.
+        """
+
+    def usage(self) -> Mapping[str, int]:
+        """Meters since this source was built, such as ``salesforce.api_calls``."""
+
+    def close(self) -> None:
+        """Give back connections."""

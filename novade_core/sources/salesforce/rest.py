@@ -1,0 +1,78 @@
+"""The REST query resource: counts, aggregates, keys, and the records of small windows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from novade_core.arrow import text_table
+from novade_core.errors import TransferBroken
+from novade_core.sources.salesforce.client import Client
+from novade_core.streams import Batch, Column, ColumnType
+
+#: URI and headers together may hold 16,384 bytes; a longer query has to go through Bulk, which takes a body.
+LONGEST_QUERY = 14_000
+
+
+class RestReader:
+    """Reads queries page by page. queryAll throughout: it returns deleted rows and archived tasks too."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def pages(self, soql: str, doing: str, start: str | None = None) -> Iterator[Mapping[str, Any]]:
+        """The answer's pages; ``start`` is a former page's nextRecordsUrl."""
+        seen: set[str] = set()
+        if start is None:
+            page = self._client.json("GET", "queryAll/", doing, params={"q": soql})
+        else:
+            page = self._client.json("GET", start, doing)
+        while True:
+            yield page
+            following = page.get("nextRecordsUrl")
+            if page.get("done", True) or not following:
+                return
+            if following in seen:
+                raise TransferBroken(f"Salesforce gave the same continuation twice while {doing}.")
+            seen.add(following)
+            page = self._client.json("GET", following, doing)
+
+    def count(self, soql: str, doing: str) -> int:
+        """``SELECT COUNT()``: the number is in totalSize."""
+        page = next(self.pages(soql, doing))
+        return int(page["totalSize"])
+
+    def rows(self, soql: str, doing: str) -> Iterator[Mapping[str, Any]]:
+        """All rows, one page held at a time."""
+        for page in self.pages(soql, doing):
+            yield from page["records"] or []
+
+    def read(
+        self, soql: str, columns: Sequence[Column], resume: Mapping[str, Any] | None, what: str
+    ) -> Iterator[Batch]:
+        """The records as batches of text."""
+        before = self._client.bytes_in
+        for page in self.pages(soql, f"querying {what}", resume["next"] if resume else None):
+            records = page["records"] or []
+            received, before = self._client.bytes_in - before, self._client.bytes_in
+            following = None if page.get("done", True) else page.get("nextRecordsUrl")
+            if not records:
+                continue
+            yield Batch(
+                table=text_table({c.name: [_text(r.get(c.name), c) for r in records] for c in columns}),
+                resume={"mode": "rest", "next": following} if following else None,
+                rows=len(records),
+                bytes_in=received,
+            )
+
+
+def _text(value: Any, column: Column) -> str | None:
+    """A JSON value as text. Null stays null; an empty text is kept where the column is text."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value if value or column.type is ColumnType.TEXT else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
