@@ -1,7 +1,7 @@
 """Resolve requirements*.in into requirements*.txt with pip-compile, from a virtual environment that is thrown away.
 
 The locks hold versions only: no hashes, no index addresses, no paths. Existing pins stay unless ``--upgrade`` is given.
-Run it by the oldest Python that the project supports; newer ones need nothing more.
+The oldest Python that the project supports does it, since newer ones need no package more.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ OPTIONS = (
 
 def main(arguments: list[str]) -> int:
     """Write both locks; the second one is constrained by the first."""
+    if sys.version_info[:2] != (3, 11):
+        sys.stderr.write("The locks are resolved with Python 3.11: make lock PYTHON=python3.11\n")
+        return 1
     environ = {**os.environ, "CUSTOM_COMPILE_COMMAND": "make lock"}
     with tempfile.TemporaryDirectory(prefix="novade-lock-") as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
