@@ -46,20 +46,15 @@ def normalise_id(text: str) -> str | None:
     return text[:15] + checksum(text[:15]) if len(text) == 15 else text
 
 
-def sql_macros(prefix: str = "") -> list[str]:
+def sql_macros() -> list[str]:
     """The same arithmetic as DuckDB macros, for building millions of ids at once.
 
-    The last eight characters come as four pairs out of a list of 3,844, because cutting single characters is slow.
+    `full_id` names its argument fifteen times, so call it on a finished column, never on an expression.
     """
-    pairs = "[" + ",".join(f"'{a}{b}'" for a in DIGITS for b in DIGITS) + "]"
-    bits = "+".join(
-        f"(CASE WHEN substr(s,{k + 1},1) BETWEEN 'A' AND 'Z' THEN {1 << k} ELSE 0 END)" for k in range(5)
-    )
+    digits = ", ".join(f"substr('{DIGITS}', 1 + (n // {62**k}) % 62, 1)" for k in range(7, -1, -1))
+    bits = "+".join(f"(CASE WHEN substr(s,p+{k},1) BETWEEN 'A' AND 'Z' THEN {1 << k} ELSE 0 END)" for k in range(5))
     return [
-        f"CREATE OR REPLACE TEMP MACRO {prefix}pair(n) AS ({pairs})[1 + (n % 3844)]",
-        f"CREATE OR REPLACE TEMP MACRO {prefix}b62(n) AS concat({prefix}pair(n // 56800235584), "
-        f"{prefix}pair(n // 14776336), {prefix}pair(n // 3844), {prefix}pair(n))",
-        f"CREATE OR REPLACE TEMP MACRO {prefix}sfx(s) AS substr('{SUFFIX}', 1 + {bits}, 1)",
-        f"CREATE OR REPLACE TEMP MACRO {prefix}full_id(s) AS "
-        f"concat(s, {prefix}sfx(substr(s,1,5)), {prefix}sfx(substr(s,6,5)), {prefix}sfx(substr(s,11,5)))",
+        f"CREATE OR REPLACE TEMP MACRO b62(n) AS concat({digits})",
+        f"CREATE OR REPLACE TEMP MACRO sfx(s, p) AS substr('{SUFFIX}', 1 + {bits}, 1)",
+        "CREATE OR REPLACE TEMP MACRO full_id(s) AS concat(s, sfx(s, 1), sfx(s, 6), sfx(s, 11))",
     ]

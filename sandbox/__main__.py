@@ -1,0 +1,49 @@
+"""Command line: ``python -m sandbox serve --dir var/sandbox``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .process import AlreadyRunning, Options, serve
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description="Stand-ins for the remote services.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("serve", help="serve the Salesforce stand-in over HTTPS on loopback")
+    run.add_argument("--dir", type=Path, required=True, help="folder for data, certificates and secrets")
+    run.add_argument("--port", type=int, default=8543, help="0 takes any free port")
+    run.add_argument("--size", type=int, help="number of Contacts, 10 to 2,000,000 (10,000 in a new folder)")
+    run.add_argument("--seed", type=int, help="another seed gives other data (7 in a new folder)")
+    run.add_argument("--org", type=Path, help="load the org from a folder of CSV or JSON files instead")
+    run.add_argument("--page-size-bulk", type=int, default=25_000, help="rows of a bulk page without maxRecords")
+    run.add_argument("--parent-pid", type=int, help="end by itself when this process is gone")
+    given = parser.parse_args(arguments)
+    if given.size is not None and not 10 <= given.size <= 2_000_000:
+        parser.error("--size must lie between 10 and 2,000,000")
+    if given.org is not None and not given.org.is_dir():
+        parser.error(f"--org {given.org} is not a folder")
+    options = Options(
+        folder=given.dir,
+        port=given.port,
+        size=given.size,
+        seed=given.seed,
+        org=given.org,
+        page_size_bulk=given.page_size_bulk,
+        parent_pid=given.parent_pid,
+    )
+    try:
+        serve(options)
+    except AlreadyRunning as error:
+        print(error, file=sys.stderr)  # noqa: T201  a command line speaks on its streams
+        return 3
+    except OSError as error:
+        print(f"The sandbox cannot listen on port {given.port}: {error}", file=sys.stderr)  # noqa: T201
+        return 4
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,260 @@
+"""The process around the servers: one per folder, with its certificates and secrets, gone when its parent is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import trustme
+import uvicorn
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from .salesforce import generate
+from .salesforce.app import make_app
+from .salesforce.catalogue import standard_org
+from .salesforce.folder_org import load_folder
+from .salesforce.org import DOMAIN, USERNAME, Org
+from .salesforce.store import Store
+
+NAMES = ("127.0.0.1", "localhost", "*.salesforce.com", "*.my.salesforce.com")
+
+
+class AlreadyRunning(RuntimeError):
+    """Another sandbox holds this folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    folder: Path
+    port: int
+    size: int | None
+    seed: int | None
+    org: Path | None
+    page_size_bulk: int
+    parent_pid: int | None
+
+
+def write_private(path: Path, text: str | bytes, mode: int = 0o600) -> None:
+    """Write beside and rename, never readable by others, never half-written."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    data = text.encode() if isinstance(text, str) else text
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(draft, path)
+
+
+def hold(folder: Path) -> IO[str]:
+    """The folder's lock, kept until the process ends however it ends."""
+    handle = (folder / "lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise AlreadyRunning(f"Another sandbox is already running in {folder}; stop it or choose another --dir.") from None
+    return handle
+
+
+def certificates(folder: Path) -> trustme.CA:
+    """The folder's own certificate authority: made once, so a client's trust outlives a restart."""
+    cert, key = folder / "ca.pem", folder / "ca-key.pem"
+    if cert.exists() and key.exists():
+        return trustme.CA.from_pem(cert.read_bytes(), key.read_bytes())
+    authority = trustme.CA(organization_name="Novade sandbox")
+    write_private(key, authority.private_key_pem.bytes())
+    write_private(cert, authority.cert_pem.bytes(), 0o644)
+    return authority
+
+
+def credentials(folder: Path) -> dict[str, str]:
+    """Consumer key, secret and private key of the integration, made once per folder."""
+    path = folder / "credentials.json"
+    if not path.exists():
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        made = {
+            "consumer_key": "3MVG9" + secrets.token_urlsafe(60),
+            "consumer_secret": secrets.token_hex(32).upper(),
+            "private_key": pem.decode(),
+        }
+        write_private(path, json.dumps(made))
+    return dict(json.loads(path.read_text()))
+
+
+def remembered(options: Options) -> dict[str, Any]:
+    """Size, seed, org and epoch of this folder: the first start decides what later starts do not say."""
+    path = options.folder / "org.json"
+    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    now = datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None)
+    org = str(options.org.resolve()) if options.org else None
+    made = {
+        "size": options.size or known.get("size") or 10_000,
+        "seed": options.seed if options.seed is not None else known.get("seed", 7),
+        "org": org,
+        "epoch": known.get("epoch") or now.isoformat(),
+    }
+    write_private(path, json.dumps(made), 0o644)
+    return made
+
+
+def open_org(options: Options, about: dict[str, Any], secret: dict[str, str]) -> Org:
+    """The store for this seed and size (built when missing) and the org around it."""
+    epoch = datetime.fromisoformat(about["epoch"])
+    idmap: dict[str, dict[str, str]] = {}
+    if options.org is not None:
+        loaded = load_folder(options.org, epoch)
+        key, objects, build, idmap = f"folder-{loaded.key}", loaded.objects, loaded.build, loaded.idmap
+    else:
+        objects = standard_org()
+        key = f"s{about['seed']}-n{about['size']}-v{generate.GENERATOR_VERSION}"
+
+        def build(con: Any) -> None:
+            generate.build(con, objects, size=about["size"], seed=about["seed"], epoch=epoch)
+
+    store = Store(options.folder, key, objects, build)
+    private = serialization.load_pem_private_key(secret["private_key"].encode(), None)
+    return Org(
+        store,
+        consumer_key=secret["consumer_key"],
+        consumer_secret=secret["consumer_secret"],
+        public_key=private.public_key(),  # type: ignore[arg-type]
+        page_size_bulk=options.page_size_bulk,
+        idmap=idmap,
+        epoch=about["epoch"],
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn that says when it listens and ends without raising its signal again."""
+
+    def __init__(self, config: uvicorn.Config, ready: Any) -> None:
+        super().__init__(config)
+        self.ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        def stop(*_: object) -> None:
+            # The second signal does not wait for open downloads.
+            self.force_exit = self.should_exit
+            self.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        yield
+
+
+def _parent_gone(pid: int) -> bool:
+    if os.getppid() == pid:
+        return False
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+    return state == "Z"
+
+
+def _watch(pid: int, server: Server) -> None:
+    """End with the parent: politely at first, then at once."""
+    while not _parent_gone(pid):
+        time.sleep(0.3)
+    server.should_exit = True
+    time.sleep(1.2)
+    os._exit(0)
+
+
+def serve(options: Options) -> None:
+    """Run until told to stop."""
+    folder = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = hold(folder)
+    authority = certificates(folder)
+    leaf = authority.issue_cert(*NAMES)
+    write_private(folder / "server.pem", leaf.private_key_and_cert_chain_pem.bytes())
+    secret = credentials(folder)
+    about = remembered(options)
+    org = open_org(options, about, secret)
+    listener = socket.create_server(("127.0.0.1", options.port), backlog=128)
+    port = listener.getsockname()[1]
+    url = f"https://127.0.0.1:{port}"
+    state = folder / "sandbox.json"
+
+    def ready() -> None:
+        ca_file = str((folder / "ca.pem").resolve())
+        write_private(folder / "secrets.toml", _secrets_toml(secret, url, ca_file))
+        shown = {"pid": os.getpid(), "port": port, "url": url, "ca_file": ca_file, **about}
+        write_private(state, json.dumps(shown), 0o644)
+        print(f"sandbox ready on {url}", flush=True)  # noqa: T201  the line a parent process waits for
+
+    config = uvicorn.Config(
+        make_app(org),
+        ssl_certfile=str(folder / "server.pem"),
+        log_level="critical",
+        access_log=False,
+        http="h11",
+        h11_max_incomplete_event_size=1 << 20,
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=60,
+        server_header=False,
+        lifespan="off",
+    )
+    server = Server(config, ready)
+    if options.parent_pid is not None:
+        threading.Thread(target=_watch, args=(options.parent_pid, server), daemon=True).start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        state.unlink(missing_ok=True)
+        org.store.close()
+        lock.close()
+
+
+def _secrets_toml(secret: dict[str, str], url: str, ca_file: str) -> str:
+    """The integration's secrets in the form of the console's secrets file."""
+    return (
+        "[salesforce]\n"
+        f'domain = "{DOMAIN}"\n'
+        f'username = "{USERNAME}"\n'
+        f'consumer_key = "{secret["consumer_key"]}"\n'
+        f'consumer_secret = "{secret["consumer_secret"]}"\n'
+        f'private_key = """\n{secret["private_key"].strip()}\n"""\n'
+        f'endpoint = "{url}"\n'
+        f'ca_file = "{ca_file}"\n'
+    )
+
+
+def folder_key(path: Path) -> str:
+    """A short fingerprint of a folder's files, so a changed folder is loaded anew."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(str(file.relative_to(path)).encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
