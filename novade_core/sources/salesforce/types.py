@@ -13,23 +13,8 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,79}")
 
 #: Types whose values are text. Unknown types are text too, with a note: a new type must not stop a sync.
 _TEXT = frozenset(
-    [
-        "id",
-        "reference",
-        "string",
-        "textarea",
-        "picklist",
-        "multipicklist",
-        "combobox",
-        "email",
-        "phone",
-        "url",
-        "encryptedstring",
-        "anyType",
-        "complexvalue",
-        "masterrecord",
-        "datacategorygroupreference",
-    ]
+    "id reference string textarea picklist multipicklist combobox email phone url encryptedstring anyType "
+    "complexvalue masterrecord datacategorygroupreference".split()
 )
 
 _PLAIN = {

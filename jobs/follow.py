@@ -1,0 +1,78 @@
+"""A run's progress on a terminal: a bar with rows and rows per second, from the ledger or from the engine itself."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from sqlalchemy import select
+
+from novade_core.ledger.models import ENDED, Run
+from novade_core.wiring import Services
+
+
+class Bar:
+    """A progress bar on a terminal; silent elsewhere, so that output can be piped."""
+
+    def __init__(self, label: str, *, quiet: bool) -> None:
+        self._label = label
+        self._progress: Any = None
+        self._task: Any = None
+        self._rows = 0
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:,.0f} rows"),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+            )
+
+    def __enter__(self) -> Bar:
+        if self._progress is not None:
+            self._progress.start()
+            self._task = self._progress.add_task(self._label, total=None, rate="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, progress: Mapping[str, Any]) -> None:
+        """Draw a progress value as the ledger holds it."""
+        if self._progress is None or not progress:
+            return
+        rate = progress.get("rows_per_second")
+        self._progress.update(
+            self._task,
+            description=f"{self._label} · {progress.get('step', '')}",
+            completed=progress.get("rows") or 0,
+            total=progress.get("total"),
+            rate=f"{rate:,}/s" if rate else "",
+        )
+
+    def point(self, name: str, details: Mapping[str, Any]) -> None:
+        """An engine's observer for a run in this process."""
+        if name == "land.registered":
+            self._rows += int(details["rows"])
+        self.show({"step": name.partition(".")[0], "rows": self._rows})
+
+
+def follow(services: Services, run_id: int, bar: Bar, poll_seconds: float = 0.3) -> Mapping[str, Any]:
+    """Watch a run until it ends; answers its row."""
+    while True:
+        with services.ledger.read() as connection:
+            row = connection.execute(select(Run.__table__).where(Run.id == run_id)).one()
+        if row.state in ENDED:
+            return dict(row._mapping)
+        bar.show(row.progress or {})
+        time.sleep(poll_seconds)

@@ -1,0 +1,93 @@
+"""``python -m jobs sync``: ask for runs, then follow the worker or do the work here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from jobs.execute import perform, ready
+from jobs.follow import Bar, follow
+from novade_core.errors import ConfigurationError, NovadeError
+from novade_core.ledger.requests import ask_for_run
+from novade_core.streams import RunKind, Stream
+from novade_core.wiring import Services, build_services, utc_now
+
+
+def sync(
+    services: Services,
+    streams: Sequence[Stream],
+    kind: RunKind,
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    who: str,
+    quiet: bool,
+) -> list[Mapping[str, Any]]:
+    """One answer per stream, in order; one failing stream does not stop the next."""
+    from jobs.supervisor import is_alive
+
+    through_worker = is_alive(services)
+    if not through_worker:
+        services = build_services(ready(services.environment))
+    answers = []
+    for stream in streams:
+        run_id = ask_for_run(
+            services.ledger,
+            stream=stream,
+            kind=kind,
+            who=who,
+            origin="command",
+            now=utc_now(),
+            since=since,
+            until=until,
+        )
+        with Bar(stream.label, quiet=quiet) as bar:
+            if not through_worker:
+                _here(services, run_id, bar)
+            answers.append(_answer(follow(services, run_id, bar)))
+    return answers
+
+
+def _here(services: Services, run_id: int, bar: Bar) -> None:
+    try:
+        perform(services, run_id, bar.point)
+    except ConfigurationError:
+        # A worker that came up meanwhile took the run; following it is as good.
+        return
+    except NovadeError as error:
+        _give_up(services, run_id, error)
+
+
+def _give_up(services: Services, run_id: int, error: NovadeError) -> None:
+    """The run could not even be claimed: say so in its row, so that nobody waits for it."""
+    from sqlalchemy import update
+
+    from novade_core.ledger.models import Run, RunState
+
+    with services.ledger.write() as connection:
+        connection.execute(
+            update(Run)
+            .where(Run.id == run_id, Run.state == RunState.QUEUED)
+            .values(
+                state=RunState.FAILED,
+                ended_at=utc_now(),
+                headline=error.message,
+                error_kind=error.kind,
+                error_origin=error.origin_of_fault,
+                error_message=error.message,
+                error_hint=error.hint,
+            )
+        )
+
+
+def _answer(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    begun, ended = row["started_at"], row["ended_at"]
+    return {
+        **row,
+        "run_id": row["id"],
+        "stream": row["subject"],
+        "seconds": round((ended - begun).total_seconds(), 3) if begun and ended else None,
+        "error": row["error_message"],
+        "hint": row["error_hint"],
+    }
