@@ -78,15 +78,15 @@ def sync(
         answers = syncing.sync(services, wanted, kind, low, high, who=_who(), quiet=as_json)
     if as_json:
         shown: list[dict[str, Any]] = [{key: answer.get(key) for key in SYNC_KEYS} for answer in answers]
-        for answer, full_answer in zip(shown, answers, strict=True):
-            if full_answer.get("error"):
-                answer["error"], answer["hint"] = full_answer["error"], full_answer["hint"]
+        for answer, whole in zip(shown, answers, strict=True):
+            if whole.get("error"):
+                answer["error"], answer["hint"] = whole["error"], whole["hint"]
         emit(shown[0] if len(shown) == 1 else shown)
     else:
-        for answer in answers:
-            say(f"{answer['state']:<10} run {answer['run_id']}  {answer['headline']}")
-            if answer.get("hint"):
-                say(f"           next step: {answer['hint']}")
+        for ended in answers:
+            say(f"{ended['state']:<10} run {ended['run_id']}  {ended['headline']}")
+            if ended.get("hint"):
+                say(f"           next step: {ended['hint']}")
     codes = [_CODES.get(answer["state"], FAILED) for answer in answers]
     raise typer.Exit(FAILED if FAILED in codes else PARTIAL if PARTIAL in codes else DONE)
 
@@ -363,7 +363,7 @@ def sandbox_change(
     if as_json:
         emit(answer)
     else:
-        counted = [f"{len(ids)} {kind}" for kind, ids in answer.items() if isinstance(ids, list) and ids]
+        counted = [f"{len(ids)} {kind}" for kind, ids in answer['ids'].items() if ids]
         say(f"{object_name}: {', '.join(counted) or 'nothing changed'}.")
 
 
