@@ -69,7 +69,9 @@ def hold(folder: Path) -> IO[str]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         handle.close()
-        raise AlreadyRunning(f"Another sandbox is already running in {folder}; stop it or choose another --dir.") from None
+        raise AlreadyRunning(
+            f"Another sandbox is already running in {folder}; stop it or choose another --dir."
+        ) from None
     return handle
 
 

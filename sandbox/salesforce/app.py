@@ -170,7 +170,9 @@ def _api(org: Org, call: Call) -> Reply:
         if org.faults.get("api_disabled"):
             raise ApiError(403, "API_DISABLED_FOR_ORG", "API is not enabled for this Organization or Partner")
         if org.faults.times("concurrent"):
-            raise ApiError(403, "REQUEST_LIMIT_EXCEEDED", "ConcurrentRequests (Concurrent API Requests) Limit exceeded.")
+            raise ApiError(
+                403, "REQUEST_LIMIT_EXCEEDED", "ConcurrentRequests (Concurrent API Requests) Limit exceeded."
+            )
         org.quota.spend()
         if refusal is not None or handler is None:
             raise refusal or ApiError(404, "NOT_FOUND", "The requested resource does not exist")

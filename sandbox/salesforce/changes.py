@@ -1,5 +1,6 @@
 """Changes made to order: which records, chosen how, written to the journal as exact ids and values."""
 
+# ruff: noqa: S608 - names come from the schema, values are parameters.
 from __future__ import annotations
 
 import math

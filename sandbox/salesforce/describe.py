@@ -19,8 +19,10 @@ def field_document(found: Field, thing: SObject) -> dict[str, Any]:
     """All 57 keys of a field."""
     numeric_or_date = found.length == 0
     is_id = found.type in ("id", "reference", "masterrecord")
-    name_field = found.name in ("Name", "CaseNumber", "Subject") and thing.has(found.name) and (
-        found.name == "Name" or not thing.has("Name")
+    name_field = (
+        found.name in ("Name", "CaseNumber", "Subject")
+        and thing.has(found.name)
+        and (found.name == "Name" or not thing.has("Name"))
     )
     system = found.name in ("Id", "IsDeleted", "CreatedDate", "CreatedById", "LastModifiedDate", "LastModifiedById",
                             "SystemModstamp", "OwnerId")  # fmt: skip
@@ -65,7 +67,13 @@ def field_document(found: Field, thing: SObject) -> dict[str, Any]:
         "nillable": found.nillable,
         "permissionable": not system and found.nillable and found.compound is None,
         "picklistValues": [
-            {"active": True, "defaultValue": n == 0 and found.name == "Status", "label": v, "validFor": None, "value": v}
+            {
+                "active": True,
+                "defaultValue": n == 0 and found.name == "Status",
+                "label": v,
+                "validFor": None,
+                "value": v,
+            }
             for n, v in enumerate(found.picklist)
         ],
         "polymorphicForeignKey": len(found.reference_to) > 1,
@@ -182,7 +190,9 @@ def document(thing: SObject, objects: dict[str, SObject], version: str) -> dict[
                 "master": True,
                 "name": "Master",
                 "recordTypeId": "012000000000000AAA",
-                "urls": {"layout": f"/services/data/v{version}/sobjects/{thing.name}/describe/layouts/012000000000000AAA"},
+                "urls": {
+                    "layout": f"/services/data/v{version}/sobjects/{thing.name}/describe/layouts/012000000000000AAA"
+                },
             }
         ],
         "searchLayoutable": thing.queryable,

@@ -155,9 +155,7 @@ class Org:
         raise ApiError(404, "NOT_FOUND", "The requested resource does not exist")
 
     def plan(self, text: str, *, all_rows: bool, bulk: bool = False) -> Plan:
-        made = build_plan(
-            soql.parse(text), self.visible_objects(), today=self.today(), all_rows=all_rows, bulk=bulk
-        )
+        made = build_plan(soql.parse(text), self.visible_objects(), today=self.today(), all_rows=all_rows, bulk=bulk)
         if bulk and made.entity.name.lower() in self.faults.names("bulk_unsupported"):
             raise ApiError(400, "INVALIDENTITY", f"Entity '{made.entity.name}' is not supported by the Bulk API.")
         return made

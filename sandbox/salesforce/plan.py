@@ -3,6 +3,7 @@
 Text values travel as parameters. Names in the SQL come from the schema, never from the request.
 """
 
+# ruff: noqa: S608 - names in the SQL come from the schema, never from the request; values are parameters.
 from __future__ import annotations
 
 import re
@@ -33,8 +34,8 @@ class Column:
     path: tuple[str, ...]
     type: str
     sql: str
-    #: Parent objects along the path, for the attributes of nested records.
-    parents: tuple[str, ...] = ()
+    #: Parents along the path, for the attributes of nested records: (object, SQL of its Id).
+    parents: tuple[tuple[str, str], ...] = ()
     #: Members of a compound field: (key in the answer, SQL).
     parts: tuple[tuple[str, str], ...] = ()
 
@@ -58,10 +59,13 @@ class Plan:
     aggregate: bool = False
     #: The WHERE clause looks only at the row itself, so a slice of row numbers plus it finds the same rows again.
     local: bool = True
+    #: Parents take part in finding or ordering the rows, not only in showing them.
+    joins_find: bool = True
 
-    def source(self, seq: int) -> str:
-        """FROM and WHERE at one moment."""
-        text = f'FROM "{self.entity.name}" t {" ".join(self.joins)} WHERE {alive("t")} AND ({self.where})'
+    def source(self, seq: int, *, finding: bool = False) -> str:
+        """FROM and WHERE at one moment; without the joins when rows are only looked for and joins do not matter."""
+        joins = "" if finding and not self.joins_find else " ".join(self.joins)
+        text = f'FROM "{self.entity.name}" t {joins} WHERE {alive("t")} AND ({self.where})'
         return text.replace(SEQ, str(int(seq)))
 
     def at(self, text: str, seq: int) -> str:
@@ -148,6 +152,7 @@ class _Planner:
             count_only=count_only,
             aggregate=aggregate and not count_only,
             local=self.local and not order and query.limit is None,
+            joins_find=not self.local,
         )
 
     def deleted_filter(self) -> str:
@@ -210,7 +215,9 @@ class _Planner:
                     alias, unnamed = f"expr{unnamed}", unnamed + 1
                 if item.what.name not in soql.AGGREGATES and item.what not in self.query.group_by:
                     raise self.not_grouped(item.what)
-            elif item.what.path.lower() not in {g.path.lower() for g in self.query.group_by if isinstance(g, soql.FieldRef)}:
+            elif item.what.path.lower() not in {
+                g.path.lower() for g in self.query.group_by if isinstance(g, soql.FieldRef)
+            }:
                 raise self.not_grouped(item.what)
             self.aliases[(alias or name).lower()] = sql
             columns.append(Column((alias or name,), kind, sql))
@@ -234,17 +241,21 @@ class _Planner:
 
     # -- names
 
-    def resolve(self, ref: soql.FieldRef) -> tuple[str, SObject, Field, tuple[str, ...], tuple[str, ...]]:
+    def resolve(self, ref: soql.FieldRef) -> tuple[str, SObject, Field, tuple[str, ...], tuple[tuple[str, str], ...]]:
         """Walk a dotted path to its field, joining parents on the way."""
         steps = ref.path.split(".")
         if steps[0].lower() in (self.entity.name.lower(), (self.query.entity_alias or "").lower()) and len(steps) > 1:
             steps = steps[1:]
         alias, thing = "t", self.entity
         path: tuple[str, ...] = ()
-        parents: tuple[str, ...] = ()
+        parents: tuple[tuple[str, str], ...] = ()
         for step in steps[:-1]:
             link = next(
-                (f for f in thing.fields if (f.relationship or "").lower() == step.lower() and (self.admin or not f.hidden)),
+                (
+                    f
+                    for f in thing.fields
+                    if (f.relationship or "").lower() == step.lower() and (self.admin or not f.hidden)
+                ),
                 None,
             )
             targets = [self.objects.get(name.lower()) for name in (link.reference_to if link else ())]
@@ -258,7 +269,7 @@ class _Planner:
                 )  # fmt: skip
             path = (*path, link.relationship or step)
             alias, thing = self.join(path, alias, link, usable)
-            parents = (*parents, thing.name)
+            parents = (*parents, (thing.name, f"{alias}.Id"))
             self.local = False
         found = thing.by_name.get(steps[-1].lower()) if self.admin else thing.find(steps[-1])
         if found is None:
@@ -375,7 +386,9 @@ class _Planner:
 
     def includes(self, sql: str, kind: str, node: soql.Compare) -> str:
         if kind != "multipicklist":
-            raise invalid_field(self.query.text, node.position, f"{node.operator} operator only for multipicklist fields")
+            raise invalid_field(
+                self.query.text, node.position, f"{node.operator} operator only for multipicklist fields"
+            )
         tests = []
         for value in node.value:
             wanted = str(value).split(";")
@@ -472,7 +485,9 @@ class _Planner:
                 raise malformed(self.query.text, item.what.position, f"unexpected token: '{item.what.name}'")
             alias, thing, found, path, _ = self.resolve(item.what)
             if not found.sortable:
-                raise malformed(self.query.text, item.what.position, f"field '{found.name}' can not be sorted in a query call")
+                raise malformed(
+                    self.query.text, item.what.position, f"field '{found.name}' can not be sorted in a query call"
+                )
             sql, kind = self.read(alias, thing, found, path, item.what), found.type
         if kind not in (*PHYSICAL_ONLY, *IDS, "any"):
             sql = f"lower({sql})"

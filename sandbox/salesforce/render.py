@@ -47,7 +47,7 @@ def csv_line(columns: list[Column], delimiter: str, ending: str, *, nul_bytes: b
 
     Every value is quoted, null included, unless `bare_null` leaves the cell of a null without quotes.
     """
-    between = f"\"{DELIMITERS[delimiter]}\""
+    between = f'"{DELIMITERS[delimiter]}"'
     values = [csv_value(c) for c in columns]
     if nul_bytes:
         text = next((i for i, c in enumerate(columns) if c.type in ("string", "textarea")), None)
@@ -81,9 +81,10 @@ def json_value(kind: str, value: Any) -> Any:
 
 
 def json_columns(columns: list[Column]) -> list[str]:
-    """SQL of the values needed for JSON: compound fields bring their members, parents their Id."""
+    """SQL of the values needed for JSON: parents bring their ids, compound fields their members."""
     out = ["t.Id"]
     for column in columns:
+        out += [sql for _, sql in column.parents]
         out += [sql for _, sql in column.parts] if column.parts else [column.sql]
     return out
 
@@ -91,35 +92,30 @@ def json_columns(columns: list[Column]) -> list[str]:
 def json_record(entity: str, columns: list[Column], row: tuple[Any, ...], version: str) -> dict[str, Any]:
     """One record with attributes, parents nested."""
     base = f"/services/data/v{version}/sobjects"
-    record: dict[str, Any] = {"attributes": {"type": entity, "url": f"{base}/{entity}/{row[0]}"}}
-    position = 1
+    values = iter(row)
+    record_id = next(values)
+    record: dict[str, Any] = {"attributes": {"type": entity, "url": f"{base}/{entity}/{record_id}"}}
     for column in columns:
+        target: dict[str, Any] | None = record
+        parent_ids = [next(values) for _ in column.parents]
+        for step, (parent, _), parent_id in zip(column.path, column.parents, parent_ids, strict=False):
+            if target is None:
+                continue
+            if parent_id is None:
+                target[step], target = None, None
+            else:
+                url = f"{base}/{parent}/{parent_id}"
+                target = target.setdefault(step, {"attributes": {"type": parent, "url": url}})
         value: Any
         if column.parts:
-            members = row[position : position + len(column.parts)]
-            position += len(column.parts)
+            members = [next(values) for _ in column.parts]
             value = None
             if any(m is not None for m in members):
                 value = {key: m for (key, _), m in zip(column.parts, members, strict=True)}
         else:
-            value = json_value(column.type, row[position])
-            position += 1
+            value = json_value(column.type, next(values))
             if column.type == "base64" and value is not None:
-                value = f"{base}/{entity}/{row[0]}/{column.path[-1]}"
-        _place(record, column, value, base)
+                value = f"{base}/{entity}/{record_id}/{column.path[-1]}"
+        if target is not None:
+            target[column.path[-1]] = value
     return record
-
-
-def _place(record: dict[str, Any], column: Column, value: Any, base: str) -> None:
-    """Put a value at its path. A parent of which nothing is known is null, not an object of nulls."""
-    target = record
-    for step, parent in zip(column.path[:-1], column.parents, strict=False):
-        inner = target.get(step)
-        if inner is None:
-            if value is None:
-                target.setdefault(step, None)
-                return
-            inner = {"attributes": {"type": parent, "url": f"{base}/{parent}"}}
-            target[step] = inner
-        target = inner
-    target[column.path[-1]] = value

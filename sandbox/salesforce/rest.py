@@ -1,5 +1,6 @@
 """REST: versions, describe, query and its pages, deleted and updated, limits, single records, batches."""
 
+# ruff: noqa: S608 - names come from the schema, values are parameters.
 from __future__ import annotations
 
 import base64

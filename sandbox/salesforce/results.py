@@ -1,5 +1,6 @@
 """A query's result frozen at one moment: which rows, in which order. Their values are read page by page."""
 
+# ruff: noqa: S608 - the SQL comes from a plan.
 from __future__ import annotations
 
 import zlib
@@ -34,9 +35,11 @@ class ResultSet:
 def freeze(store: Store, plan: Plan) -> ResultSet:
     """Run the query now and keep the row numbers (8 bytes each)."""
     seq = store.seq
-    sql = f"SELECT t.rowid AS r {plan.source(seq)}"
+    sql = f"SELECT t.rowid AS r {plan.source(seq, finding=True)}"
     if plan.order_by:
-        sql += f" ORDER BY {plan.at(plan.order_by, seq)}"
+        sql += f" ORDER BY {plan.at(plan.order_by, seq)}, t.rowid"
+    elif plan.limit is not None or plan.offset is not None:
+        sql += " ORDER BY t.rowid"
     if plan.limit is not None:
         sql += f" LIMIT {plan.limit}"
     if plan.offset is not None:

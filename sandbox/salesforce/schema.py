@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 #: DuckDB type that holds each Salesforce type; everything else is text. A time stays text because the wire form
 #: (10:11:12.000Z) sorts correctly as it is.
@@ -219,3 +220,38 @@ def parse_object(header: str, table: str, picklists: dict[str, tuple[str, ...]],
         fields=fields,
         **options,  # type: ignore[arg-type]
     )
+
+
+def changed_object(thing: SObject, wanted: dict[str, Any]) -> tuple[SObject, list[Field]]:
+    """The object after hiding, showing, removing, changing or adding fields, and the fields that are new."""
+    if "hide_object" in wanted:
+        thing = replace(thing, hidden=bool(wanted["hide_object"]))
+    fields: list[Field] = []
+    for old in thing.fields:
+        made = old
+        change = (wanted.get("change") or {}).get(old.name)
+        if change:
+            made = replace(made, **{"stored": old.stored or old.physical, **change})
+        if old.name in (wanted.get("hide") or ()):
+            made = replace(made, hidden=True)
+        if old.name in (wanted.get("show") or ()):
+            made = replace(made, hidden=False)
+        if old.name not in (wanted.get("remove") or ()):
+            fields.append(made)
+    added = []
+    for name, about in (wanted.get("add") or {}).items():
+        if thing.has(name):
+            raise ValueError(f"{thing.name} has a field {name} already")
+        kind = about.get("type", "string")
+        made = Field(
+            name=name,
+            type=kind,
+            length=about.get("length", _DEFAULT_LENGTH.get(kind, 0)),
+            precision=about.get("precision", 18 if kind in ("double", "currency", "percent") else 0),
+            scale=about.get("scale", 2 if kind in ("double", "currency", "percent") else 0),
+            digits=about.get("digits", 8 if kind == "int" else 0),
+            label=about.get("label", words(name)),
+            external_id=about.get("external_id", False),
+        )
+        added.append(replace(made, stored=made.physical))
+    return thing.with_fields(fields + added), added

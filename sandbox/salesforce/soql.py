@@ -46,7 +46,7 @@ class FieldRef:
     """A dotted name as written."""
 
     path: str
-    position: int
+    position: int = field(compare=False)  #: where it stands is no part of what it is
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Call:
 
     name: str
     argument: FieldRef | None
-    position: int
+    position: int = field(compare=False)
 
 
 @dataclass(frozen=True)

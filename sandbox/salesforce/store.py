@@ -5,13 +5,13 @@ stays the same while the org changes, without copying anything. Data = seed + jo
 can be deleted at any time.
 """
 
+# ruff: noqa: S608 - names in the SQL come from the schema, numbers are our own, values are parameters or tables.
 from __future__ import annotations
 
 import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,14 @@ import pyarrow as pa
 from .generate import FOREVER
 from .ids import base62, checksum
 from .render import JAVA_DOUBLE_MACRO
-from .schema import Field, SObject, words
+from .schema import SObject, changed_object
 
 Builder = Callable[[duckdb.DuckDBPyConnection], None]
 
 
 def _open(path: Path, folder: Path) -> duckdb.DuckDBPyConnection:
     temporary = folder / "spill"
-    return duckdb.connect(
-        str(path), config={"memory_limit": "1GB", "threads": 2, "temp_directory": str(temporary)}
-    )
+    return duckdb.connect(str(path), config={"memory_limit": "1GB", "threads": 2, "temp_directory": str(temporary)})
 
 
 class Store:
@@ -138,11 +136,12 @@ class Store:
             self.con.execute("DELETE FROM _removed")
             self.con.execute("UPDATE _applied SET seq = 0")
             self.con.execute("COMMIT")
+            self._drop_added_columns()
             self.seq = 0
 
     def _replay(self) -> None:
         """Apply what the journal holds and the database does not; a torn last line never happened."""
-        (applied,) = self.con.execute("SELECT seq FROM _applied").fetchone() or (0,)
+        applied = self.con.execute("SELECT seq FROM _applied").fetchall()[0][0]
         if not self.journal_path.exists():
             if applied:
                 self.reset()
@@ -166,7 +165,7 @@ class Store:
         if "stamp" in entry:
             self.last_stamp = max(self.last_stamp, datetime.fromisoformat(entry["stamp"]))
         if entry["kind"] == "fields":
-            self._apply_fields(entry)
+            self._apply_fields(entry, rows_too)
         cursor = self.cursor()
         try:
             if rows_too:
@@ -214,28 +213,25 @@ class Store:
             swaps[found.name] = (
                 f'CASE WHEN c.s{number} THEN CAST(c.v{number} AS {found.stored or found.physical}) ELSE t."{found.name}" END'
             )
+        cursor.register("changed", pa.table(data))
         if kind in ("delete", "undelete"):
             swaps["IsDeleted"] = "true" if kind == "delete" else "false"
-            values = ", ".join(f"({_sql_text(thing.name)}, {_sql_text(i)}, {stamp}, {seq})" for i in rows)
             cursor.execute(
-                f"INSERT INTO _removed VALUES {values}"
-                if kind == "delete"
-                else f"DELETE FROM _removed WHERE object = '{thing.name}' AND id IN ({', '.join(map(_sql_text, rows))})"
+                f"DELETE FROM _removed WHERE object = '{thing.name}' AND id IN (SELECT id FROM changed)"
+                if kind == "undelete"
+                else f"INSERT INTO _removed SELECT '{thing.name}', id, {stamp}, {seq} FROM changed"
             )
         if entry.get("moves_stamp", True):
             for name in ("SystemModstamp", *(() if kind == "touch" else ("LastModifiedDate",))):
                 if thing.has(name) and name not in names:
                     swaps[name] = stamp
-        cursor.register("changed", pa.table(data))
         inside = ", ".join(f'{value} AS "{name}"' for name, value in swaps.items())
         cursor.execute(
             f'INSERT INTO "{thing.name}" SELECT t.* REPLACE ({inside}) FROM "{thing.name}" t JOIN changed c '
             f"ON t.Id = c.id WHERE t._to = {FOREVER}"
         )
 
-    def _insert_new(
-        self, cursor: duckdb.DuckDBPyConnection, thing: SObject, entry: dict[str, Any], stamp: str
-    ) -> None:
+    def _insert_new(self, cursor: duckdb.DuckDBPyConnection, thing: SObject, entry: dict[str, Any], stamp: str) -> None:
         """New rows are copies of living ones with their own id, dates and name."""
         rows: dict[str, str | None] = entry["rows"]
         created = f"TIMESTAMP '{datetime.fromisoformat(entry['created'])}'"
@@ -265,44 +261,28 @@ class Store:
 
     # -- schema changes
 
-    def _apply_fields(self, entry: dict[str, Any]) -> None:
+    def _apply_fields(self, entry: dict[str, Any], rows_too: bool) -> None:
         if entry.get("reset"):
             self.objects = dict(self.base_objects)
+            if rows_too:
+                self._drop_added_columns()
             return
-        thing = self.objects[entry["object"]]
-        if "hide_object" in entry:
-            thing = replace(thing, hidden=bool(entry["hide_object"]))
-        fields: list[Field] = []
-        for found in thing.fields:
-            change = (entry.get("change") or {}).get(found.name)
-            if change:
-                found = replace(found, **{"stored": found.stored or found.physical, **change})
-            if found.name in (entry.get("hide") or ()):
-                found = replace(found, hidden=True)
-            if found.name in (entry.get("show") or ()):
-                found = replace(found, hidden=False)
-            if found.name in (entry.get("remove") or ()):
-                continue
-            fields.append(found)
-        for name, about in (entry.get("add") or {}).items():
-            value = about.get("value")
-            made = Field(
-                name=name,
-                type=about.get("type", "string"),
-                length=about.get("length", 255 if about.get("type", "string") == "string" else 0),
-                precision=about.get("precision", 18 if about.get("type") in ("double", "currency", "percent") else 0),
-                scale=about.get("scale", 2 if about.get("type") in ("double", "currency", "percent") else 0),
-                label=about.get("label", words(name)),
-                external_id=about.get("external_id", False),
-            )
-            made = replace(made, stored=made.physical)
-            self.con.execute(f'ALTER TABLE "{thing.name}" ADD COLUMN IF NOT EXISTS "{name}" {made.physical}')
+        thing, added = changed_object(self.objects[entry["object"]], entry)
+        for made in added if rows_too else ():
+            self.con.execute(f'ALTER TABLE "{thing.name}" ADD COLUMN IF NOT EXISTS "{made.name}" {made.physical}')
+            value = _text(entry["add"][made.name].get("value"))
             if value is not None:
-                self.con.execute(
-                    f'UPDATE "{thing.name}" SET "{name}" = CAST(? AS {made.physical}) WHERE "{name}" IS NULL', [_text(value)]
-                )
-            fields.append(made)
-        self.objects[thing.name] = thing.with_fields(fields)
+                self.con.execute(f'UPDATE "{thing.name}" SET "{made.name}" = CAST(? AS {made.physical})', [value])
+        self.objects[thing.name] = thing
+
+    def _drop_added_columns(self) -> None:
+        for name, thing in self.base_objects.items():
+            known = {f.name for f in thing.fields} | {"_from", "_to"}
+            for (column,) in self.rows(
+                "SELECT column_name FROM information_schema.columns WHERE table_name = ?", [name]
+            ):
+                if column not in known:
+                    self.con.execute(f'ALTER TABLE "{name}" DROP COLUMN "{column}"')
 
 
 def _text(value: Any) -> str | None:
@@ -315,7 +295,3 @@ def _text(value: Any) -> str | None:
     if len(text) >= 20 and text[4:5] == "-" and text[10:11] == "T" and text.endswith(("Z", "+0000", "+00:00")):
         return text.replace("+00:00", "").replace("+0000", "").rstrip("Z").replace("T", " ")
     return text
-
-
-def _sql_text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
