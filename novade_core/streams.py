@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from pathlib import Path
+from typing import Any
 
 #: Columns that Novade adds to every table in the warehouse.
 LOADED_COLUMNS = ("_novade_run_id", "_novade_loaded_at")
@@ -186,18 +184,32 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextFile:
+    """Records as CSV on disk: UTF-8, comma, double quotes, LF, one header line, no NUL byte.
+
+    An unquoted empty cell is NULL. A quoted one is an empty text, unless the source cannot tell the two apart.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    quoted_empty_is_null: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """What a source hands over: up to some ten thousand records, every value still text.
 
     Values are the source's own spelling ("1.5E+7", "2024-01-01T00:00:00.000Z"); typing them is the
-    engine's work, so that what cannot be typed is rejected by one rule for all sources.
+    engine's work, so that what cannot be typed is rejected by one rule for all sources, and so that
+    the records go from disk through one columnar pass without ever being Python objects.
+    The file is the source's: it is gone when the next batch is asked for.
     ``resume`` is the source's own position after this batch; handed back to ``extract`` it goes on
     from here. None means that the window ends with this batch.
     """
 
-    table: pa.Table  #: text columns, at least all of the schema's names; NULL is null
+    text: TextFile
     resume: Mapping[str, Any] | None
-    rows: int
+    rows: int  #: as the source announced them; a file with another number is broken
     bytes_in: int = 0  #: received from the source for this batch
 
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import duckdb
 
-from novade_core.errors import ConfigurationError
+from novade_core.errors import ConfigurationError, TransferBroken
 from novade_core.rowhash import key_hash_duckdb, quote, row_hash_duckdb
-from novade_core.streams import Batch, Column, ColumnType, Stream, WindowCount
+from novade_core.streams import Batch, Column, ColumnType, Stream, TextFile, WindowCount
 from novade_core.sync.typed import TypedExpression, typed
 
-#: Rejected rows whose reasons are worked out at once.
-_REJECTS_AT_ONCE = 1_000
+#: A record can hold many long text areas, and DuckDB wants to know the longest line beforehand.
+_LONGEST_LINE = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,27 +56,32 @@ class ChunkWriter:
         self._c.close()
 
     def write(self, batch: Batch, chunk: int) -> Chunk:
-        """Type the batch and write its good rows; raises nothing for bad rows, they come back as rejects."""
-        self._c.register("raw", batch.table)
-        try:
-            self._c.execute(f"CREATE OR REPLACE TEMP TABLE typed AS {self._select}")
-            rejects = self._rejects()
-        finally:
-            self._c.unregister("raw")
+        """Type the batch and write its good rows in one pass; bad rows come back as rejects.
+
+        Raises TransferBroken where the file is malformed or holds another number of records than announced.
+        """
         path = self._scratch / f"{self._name}-{chunk:05d}.parquet"
+        typed_rows = f"({self._select} FROM {self._read(batch.text)})"
         listed = ", ".join(self._landed(c) for c in self.columns)
-        good = "FROM typed WHERE NOT _bad"
-        written = self._c.execute(
-            f"COPY (SELECT {listed}, _novade_source_version, {self._hash} AS _novade_row_hash, "
-            f"CAST(_novade_deleted_at AS TIMESTAMP_MS) AS _novade_deleted_at {good}) "
-            f"TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION snappy)"
-        ).fetchone()
-        rows = int(written[0]) if written else 0
-        hours = self._hours(path) if rows else []
-        low, high = self._c.execute(
-            f"SELECT min(_novade_source_version), max(_novade_source_version) {good}"
-        ).fetchone() or (None, None)
-        self._c.execute("DROP TABLE typed")
+        try:
+            written = self._c.execute(
+                f"COPY (SELECT {listed}, _novade_source_version, {self._hash} AS _novade_row_hash, "
+                f"CAST(_novade_deleted_at AS TIMESTAMP_MS) AS _novade_deleted_at FROM {typed_rows} WHERE NOT _bad) "
+                f"TO {_text(str(path))} (FORMAT parquet, COMPRESSION snappy)"
+            ).fetchone()
+            rows = int(written[0]) if written else 0
+            # Only where some are missing is the batch read again, for the rows that could not be typed.
+            rejects = [] if rows == batch.rows else self._rejects(batch.text)
+        except duckdb.InvalidInputException as error:
+            path.unlink(missing_ok=True)
+            line = next((part for part in str(error).splitlines() if part.strip()), type(error).__name__)
+            raise TransferBroken(f"A batch of {self.stream.label} is malformed: {line[:120]}.") from error
+        if rows + len(rejects) != batch.rows:
+            path.unlink(missing_ok=True)
+            raise TransferBroken(
+                f"A batch of {self.stream.label} announces {batch.rows:,} records and holds {rows + len(rejects):,}."
+            )
+        low, high, hours = self._statistics(path) if rows else (None, None, [])
         if rows == 0:
             path.unlink(missing_ok=True)
         return Chunk(
@@ -86,6 +91,17 @@ class ChunkWriter:
             cursor_low=self._instant(low),
             cursor_high=self._instant(high),
             hours=hours,
+        )
+
+    @staticmethod
+    def _read(text: TextFile) -> str:
+        """The batch's file as a table function; every column text, nothing guessed."""
+        columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in text.header)
+        quoted = "true" if text.quoted_empty_is_null else "false"
+        return (
+            f"read_csv({_text(str(text.path))}, auto_detect=false, header=true, columns={{{columns}}}, delim=',', "
+            f"quote='\"', escape='\"', nullstr='', allow_quoted_nulls={quoted}, new_line='\\n', strict_mode=true, "
+            f"parallel=false, max_line_size={_LONGEST_LINE}, buffer_size={_LONGEST_LINE * 2}) raw"
         )
 
     @staticmethod
@@ -117,8 +133,8 @@ class ChunkWriter:
         return (
             f"SELECT {', '.join(values)}, {version} AS _novade_source_version, {deleted} AS _novade_deleted_at, "
             f"coalesce({' OR '.join(bad)}, true) AS _bad, "
-            f"CASE WHEN _bad THEN CAST(raw AS VARCHAR) END AS _record, "
-            f"{self._reasons()} AS _reasons FROM raw"
+            "CASE WHEN _bad THEN CAST(raw AS VARCHAR) END AS _record, "
+            f"{self._reasons()} AS _reasons"
         )
 
     def _reasons(self) -> str:
@@ -132,8 +148,10 @@ class ChunkWriter:
         cases += [f"CASE WHEN {quote(n)} IS NULL THEN {_text(n)} END" for n in needed]
         return f"CASE WHEN _bad THEN list_value({', '.join(cases)}) END"
 
-    def _rejects(self) -> list[Mapping[str, Any]]:
-        rows = self._c.execute("SELECT _record, _reasons FROM typed WHERE _bad").fetchall()
+    def _rejects(self, text: TextFile) -> list[Mapping[str, Any]]:
+        rows = self._c.execute(
+            f"SELECT _record, _reasons FROM ({self._select} FROM {self._read(text)}) WHERE _bad"
+        ).fetchall()
         return [self._reject(record, [n for n in names if n]) for record, names in rows]
 
     def _reject(self, record: str, names: Sequence[str]) -> Mapping[str, Any]:
@@ -146,15 +164,16 @@ class ChunkWriter:
             "record": record,
         }
 
-    def _hours(self, path: Path) -> list[WindowCount]:
-        """Rows and order-free hashes per hour of the version, from the file as it was written."""
+    def _statistics(self, path: Path) -> tuple[int | None, int | None, list[WindowCount]]:
+        """Bounds of the version, and rows and order-free hashes per hour of it, from the file as it was written."""
         hour = "strftime(make_timestamp(_novade_source_version), '%Y-%m-%dT%H')" if self.stream.version_field else "''"
         rows = self._c.execute(
-            f"SELECT {hour} AS hour, count(*), sum({self._key_hash}), sum(_novade_row_hash) "
-            f"FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
+            f"SELECT {hour} AS hour, count(*), sum({self._key_hash}), sum(_novade_row_hash), "
+            "min(_novade_source_version), max(_novade_source_version) FROM read_parquet(?) GROUP BY 1 ORDER BY 1",
             [str(path)],
         ).fetchall()
-        return [WindowCount(hour=h, rows=n, key_hash=str(k), row_hash=str(r)) for h, n, k, r in rows]
+        hours = [WindowCount(hour=h, rows=n, key_hash=str(k), row_hash=str(r)) for h, n, k, r, _, _ in rows]
+        return min(r[4] for r in rows), max(r[5] for r in rows), hours
 
     def _instant(self, version: int | None) -> datetime | None:
         if version is None or not self.stream.version_field:

@@ -17,7 +17,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from novade_core.errors import ConfigurationError, DataRejected, ExtractionLost, NovadeError, WindowTooLarge
+from novade_core.errors import (
+    ConfigurationError,
+    DataRejected,
+    ExtractionLost,
+    NovadeError,
+    TransferBroken,
+    WindowTooLarge,
+)
 from novade_core.landing import paths
 from novade_core.landing.base import Manifest, file_sha256, load_id
 from novade_core.ledger import leases, plans
@@ -35,6 +42,9 @@ from novade_core.sync.verify import check_sums
 from novade_core.warehouse.base import LoadOutcome, LoadRequest
 
 _log = logging.getLogger(__name__)
+
+#: How often in a row a window is taken up again without a chunk in between.
+RESTARTS = 2
 
 
 class Execution:
@@ -229,9 +239,14 @@ class Execution:
         extract: StepTimer,
         land: StepTimer,
     ) -> int:
-        """Land one window; answers the next chunk number. A lost extraction starts the window again, once."""
+        """Land one window; answers the next chunk number.
+
+        A batch that arrives broken is asked for again from the last registered position; an extraction that the
+        source dropped starts the window again. Each at most RESTARTS times in a row without progress.
+        """
         schema = StreamSchema(columns=plan.columns)
-        for attempt in (1, 2):
+        restarts = 0
+        while True:
             try:
                 batches = source.extract(self.stream, schema, window, resume)
                 while True:
@@ -248,15 +263,16 @@ class Execution:
                     with land.working():
                         land.size += self._land(plan, index, batch, writer, chunk)
                     land.rows += batch.rows
-                    chunk += 1
+                    resume, restarts, chunk = batch.resume, 0, chunk + 1
                     pulse.update(rows=extract.rows, bytes=extract.size)
                     pulse.check()
-            except ExtractionLost as error:
-                if resume is None and attempt == 2:
+            except (ExtractionLost, TransferBroken) as error:
+                restarts += 1
+                if restarts > RESTARTS:
                     raise
-                self.log("The source dropped the extraction; the window starts again.", "warning", reason=error.message)
-                resume = None
-        return chunk
+                if isinstance(error, ExtractionLost):
+                    resume = None
+                self.log("The extraction broke off and is taken up again.", "warning", reason=error.message)
 
     def _land(self, plan: Plan, index: int, batch: Batch, writer: ChunkWriter, chunk: int) -> int:
         """Parquet, rejects, manifest, registration, in this order; answers the bytes written."""

@@ -12,22 +12,16 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from novade_core.errors import ExtractionLost, NovadeError, QuotaReserved, RetryableError, TransferBroken
-from novade_core.rowhash import quote
 from novade_core.sources.salesforce.client import Client
 from novade_core.sources.salesforce.faults import Answer, fault
-from novade_core.streams import Batch
+from novade_core.streams import Batch, TextFile
 
 _log = logging.getLogger(__name__)
-
-#: A record of Salesforce can hold many long text areas; DuckDB wants to know the longest line beforehand.
-_LONGEST_LINE = 16 << 20
 
 
 class BulkReader:
@@ -38,11 +32,6 @@ class BulkReader:
         self._temp = temp
         self.jobs = 0
         self._limits_checked = False
-        self._c = duckdb.connect(config={"threads": "1", "memory_limit": "192MB", "temp_directory": str(temp)})
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self._c.close()
 
     def read(self, soql: str, names: Sequence[str], resume: Mapping[str, Any] | None) -> Iterator[Batch]:
         """Pages of the query, deleted records included. ``resume`` names job and locator of the next page."""
@@ -54,9 +43,9 @@ class BulkReader:
             self._wait(job)
         page = int(resume["page"]) if resume else 0
         while True:
-            batch, following = self._page(job, locator, page, names)
-            if batch is not None:
-                yield batch
+            with self._page(job, locator, page, names) as (batch, following):
+                if batch is not None:
+                    yield batch
             if not following:
                 break
             locator, page = following, page + 1
@@ -124,33 +113,32 @@ class BulkReader:
             time.sleep(pause)
             pause = min(pause * 1.5, self._client.settings.poll_seconds * 10)
 
-    def _page(self, job: str, locator: str, page: int, names: Sequence[str]) -> tuple[Batch | None, str]:
-        """One page as a table of text, and the locator of the next one ("" at the end).
+    @contextmanager
+    def _page(self, job: str, locator: str, page: int, names: Sequence[str]) -> Iterator[tuple[Batch | None, str]]:
+        """One page on disk, and the locator of the next one ("" at the end); the file goes when the caller is done.
 
-        Pages are repeatable while the job lives, so a broken one is fetched again.
+        Pages are repeatable while the job lives, so a broken download is fetched again.
         """
+        what = f"page {page} of bulk job {job}"
+        with tempfile.NamedTemporaryFile(dir=self._temp, prefix="page-", suffix=".csv") as file:
+            path = Path(file.name)
 
-        def once() -> tuple[Batch | None, str]:
-            with tempfile.NamedTemporaryFile(dir=self._temp, prefix="page-", suffix=".csv") as file:
-                announced, following, size = self._download(job, locator, page, Path(file.name))
-                if announced == 0 or size == 0:
-                    if announced:
-                        raise TransferBroken(
-                            f"Page {page} of bulk job {job} announces {announced} records and is empty."
-                        )
-                    return None, following
-                table = self._parse(Path(file.name), names, f"page {page} of bulk job {job}")
-            if announced is not None and table.num_rows != announced:
-                raise TransferBroken(
-                    f"Page {page} of bulk job {job} announces {announced:,} records and holds {table.num_rows:,}."
-                )
+            def once() -> tuple[int, str, int]:
+                announced, following, size = self._download(job, locator, page, path)
+                if announced and not size:
+                    raise TransferBroken(f"{what.capitalize()} announces {announced} records and is empty.")
+                return announced, following, size
+
+            announced, following, size = self._client.retrying(once)
+            if not announced:
+                yield None, following
+                return
             resume = {"mode": "bulk", "job": job, "locator": following, "page": page + 1} if following else None
-            return Batch(table=table, resume=resume, rows=table.num_rows, bytes_in=size), following
+            # Bulk writes NULL and empty text alike; Salesforce itself stores empty text as NULL.
+            text = TextFile(path=path, header=self._header(path, names, what), quoted_empty_is_null=True)
+            yield Batch(text=text, resume=resume, rows=announced, bytes_in=size), following
 
-        result: tuple[Batch | None, str] = self._client.retrying(once)
-        return result
-
-    def _download(self, job: str, locator: str, page: int, path: Path) -> tuple[int | None, str, int]:
+    def _download(self, job: str, locator: str, page: int, path: Path) -> tuple[int, str, int]:
         """Stream a page to disk without NUL bytes; answers announced records, next locator and bytes."""
         parameters: dict[str, Any] = {"maxRecords": self._client.settings.bulk_page_rows}
         if locator:
@@ -167,10 +155,13 @@ class BulkReader:
             following = response.headers.get("Sforce-Locator", "")
         self._client.bytes_in += size
         # At the end the locator is the word null, not an absent header.
-        return (int(count) if count else None), ("" if following == "null" else following), size
+        if count is None:
+            raise TransferBroken(f"Salesforce did not announce the number of records of page {page} of bulk job {job}.")
+        return int(count), ("" if following == "null" else following), size
 
-    def _parse(self, path: Path, names: Sequence[str], what: str) -> Any:
-        """The page as text columns in our order: by header name, empty cells NULL, everything else as it is."""
+    @staticmethod
+    def _header(path: Path, names: Sequence[str], what: str) -> tuple[str, ...]:
+        """The page's own header: columns are mapped by name, never by place."""
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             header = next(csv.reader(file), [])
         missing = [n for n in names if n not in header]
@@ -178,21 +169,7 @@ class BulkReader:
             raise TransferBroken(
                 f"The header of {what} lacks {', '.join(missing[:5]) or 'nothing, but repeats a name'}."
             )
-        listed = ", ".join(quote(n) for n in names)
-        columns = "{" + ", ".join(f"{_string(h)}: 'VARCHAR'" for h in header) + "}"
-        try:
-            return self._c.execute(
-                f"SELECT {listed} FROM read_csv({_string(str(path))}, auto_detect=false, header=true, "
-                f"columns={columns}, delim=',', quote='\"', escape='\"', nullstr='', "
-                "new_line='\\n', strict_mode=true, parallel=false, "
-                f"max_line_size={_LONGEST_LINE}, buffer_size={2 * _LONGEST_LINE})"
-            ).to_arrow_table()
-        except duckdb.Error as error:
-            line = next((part for part in str(error).splitlines() if part.strip()), type(error).__name__)
-            raise TransferBroken(
-                f"The CSV of {what} is malformed: {line[:120]}.",
-                hint="Salesforce was asked for the page several times; start the run again, landed pages are kept.",
-            ) from error
+        return tuple(header)
 
     def _abort(self, job: str) -> None:
         with suppress(NovadeError):
@@ -204,7 +181,3 @@ class BulkReader:
             self._client.json("DELETE", f"jobs/query/{job}", f"deleting bulk job {job}")
         except NovadeError as error:
             _log.info("bulk job %s not deleted: %s", job, error.kind)
-
-
-def _string(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from novade_core.arrow import text_table
 from novade_core.errors import TransferBroken
 from novade_core.sources.salesforce.client import Client
+from novade_core.sources.textfile import write_text
 from novade_core.streams import Batch, Column, ColumnType
 
 #: URI and headers together may hold 16,384 bytes; a longer query has to go through Bulk, which takes a body.
@@ -18,8 +20,9 @@ LONGEST_QUERY = 14_000
 class RestReader:
     """Reads queries page by page. queryAll throughout: it returns deleted rows and archived tasks too."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, temp: Path) -> None:
         self._client = client
+        self._temp = temp
 
     def pages(self, soql: str, doing: str, start: str | None = None) -> Iterator[Mapping[str, Any]]:
         """The answer's pages; ``start`` is a former page's nextRecordsUrl."""
@@ -59,12 +62,14 @@ class RestReader:
             following = None if page.get("done", True) else page.get("nextRecordsUrl")
             if not records:
                 continue
-            yield Batch(
-                table=text_table({c.name: [_text(r.get(c.name), c) for r in records] for c in columns}),
-                resume={"mode": "rest", "next": following} if following else None,
-                rows=len(records),
-                bytes_in=received,
-            )
+            with tempfile.NamedTemporaryFile(dir=self._temp, prefix="page-", suffix=".csv") as file:
+                rows = ([_text(record.get(c.name), c) for c in columns] for record in records)
+                yield Batch(
+                    text=write_text(Path(file.name), [c.name for c in columns], rows),
+                    resume={"mode": "rest", "next": following} if following else None,
+                    rows=len(records),
+                    bytes_in=received,
+                )
 
 
 def _text(value: Any, column: Column) -> str | None:

@@ -30,13 +30,11 @@ class Salesforce:
         self.settings = settings
         self._temp = temp
         self._client = Client(settings)
-        self._rest = RestReader(self._client)
+        self._rest = RestReader(self._client, temp)
         self._bulk: BulkReader | None = None
 
     def close(self) -> None:
         """See Source.close."""
-        if self._bulk is not None:
-            self._bulk.close()
         self._client.close()
 
     def usage(self) -> Mapping[str, int]:
