@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -81,12 +82,15 @@ def pinned(lock: str) -> dict[str, str]:
     return {canonical(name): version for name, version in pairs}
 
 
+def wanted(name: str) -> set[str]:
+    lines = [line.split("#")[0].strip() for line in (PROJECT / f"{name}.in").read_text().splitlines()]
+    return {canonical(re.split(r"[<>=!~\[ ]", line)[0]) for line in lines if line and line[0] != "-"}
+
+
 @pytest.mark.parametrize("name", ["requirements", "requirements-test"])
 def test_every_requirement_is_pinned(name: str) -> None:
-    lines = [line.split("#")[0].strip() for line in (PROJECT / f"{name}.in").read_text().splitlines()]
-    wanted = {canonical(re.split(r"[<>=!~\[ ]", line)[0]) for line in lines if line and line[0] != "-"}
-    assert wanted
-    assert wanted <= set(pinned(f"{name}.txt"))
+    assert wanted(name)
+    assert wanted(name) <= set(pinned(f"{name}.txt"))
 
 
 def test_the_locks_agree() -> None:
@@ -94,6 +98,21 @@ def test_the_locks_agree() -> None:
     assert {name: run[name] for name in run.keys() & test.keys()} == {
         name: test[name] for name in run.keys() & test.keys()
     }
+
+
+@pytest.mark.parametrize("folder", ["novade_core", "pages", "jobs", "sandbox"])
+def test_what_is_imported_is_required_by_name(folder: str) -> None:
+    """Not only there because something else happens to need it."""
+    distributions = metadata.packages_distributions()
+    imported = {name.split(".")[0] for file in (PROJECT / folder).rglob("*.py") for name in imports(file)}
+    found = {canonical(distribution) for module in imported for distribution in distributions.get(module, [])}
+    assert found <= wanted("requirements")
+
+
+def imports(file: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
 
 
 # --- what may be committed ------------------------------------------------------------------------
@@ -150,10 +169,7 @@ def test_the_app_leaves_the_sandbox_alone() -> None:
     file = PROJECT / "app.py"
     if not file.exists():
         pytest.skip("there is no app.py yet")
-    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
-    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    assert not [name for name in imported if name.split(".")[0] == "sandbox"]
+    assert not [name for name in imports(file) if name.split(".")[0] == "sandbox"]
 
 
 # --- benchmarks -----------------------------------------------------------------------------------
