@@ -22,7 +22,7 @@ ELSE ($h % 5000000)::DOUBLE END END
 NumberOfEmployees int := CASE WHEN pct($h, 70) THEN ($h % 12000)::BIGINT END
 Ownership picklist(40) pick=Ownership := CASE WHEN pct($h, 40) THEN pick($h, @Ownership) END
 TickerSymbol string(20) := CASE WHEN pct($h, 5) THEN chr((65 + $h % 26)::INTEGER) || chr((65 + $h % 23)::INTEGER) END
-Description textarea(32000) := long_text($h, pick($h, @TEXTS))
+Description textarea(32000) := long_text(i, $h, pick($h // 41, @TEXTS))
 Rating picklist(40) pick=Rating := CASE WHEN pct($h, 30) THEN pick($h, @Rating) END
 Site string(80) := CASE WHEN pct($h, 10) THEN pick($h, @CITIES) END
 IsPartner boolean req := pct($h, 5)
@@ -63,7 +63,7 @@ Department string(80) := CASE WHEN pct($h, 40) THEN pick($h, @DEPARTMENTS) END
 AssistantName string(40) := CASE WHEN pct($h, 4) THEN pick($h, @FIRST) END
 LeadSource picklist pick=LeadSource := CASE WHEN pct($h, 50) THEN pick($h, @LeadSource) END
 Birthdate date := CASE WHEN pct($h, 30) THEN DATE '1940-01-01' + ($h % 24000)::INTEGER END
-Description textarea(32000) := long_text($h, pick($h, @TEXTS))
+Description textarea(32000) := long_text(i, $h, pick($h // 41, @TEXTS))
 EmailBouncedReason string := CASE WHEN pct($h, 2) THEN '550 5.1.1 "No such user", rejected' END
 EmailBouncedDate datetime := CASE WHEN pct($h, 2) THEN _modified END
 IsEmailBounced boolean req ro := pct($h, 2)
@@ -107,7 +107,7 @@ Fax phone
 Email email := CASE WHEN pct($h, 90) THEN concat('lead', i, '@example', $h % 500, '.org') END
 Website url := CASE WHEN pct($h, 30) THEN concat('http://lead', $h % 9999, '.example') END
 PhotoUrl url ro extra=imageurl := '/services/images/photo/' || _id
-Description textarea(32000) := long_text($h, pick($h, @TEXTS))
+Description textarea(32000) := long_text(i, $h, pick($h // 41, @TEXTS))
 LeadSource picklist pick=LeadSource := CASE WHEN pct($h, 70) THEN pick($h, @LeadSource) END
 Status picklist req pick=LeadStatus := pick($h, @LeadStatus)
 Industry picklist pick=Industry := CASE WHEN pct($h, 50) THEN pick($h, @Industry) END
@@ -130,7 +130,7 @@ OPPORTUNITY = """
 AccountId reference to=Account rel=Account := ref Account 96
 IsPrivate boolean req := false
 Name string(120) req := pick($h, @COMPANY) || ' – ' || pick($h // 31, @Product) || ' ' || ($h // 7 % 1000)
-Description textarea(32000) := long_text($h, pick($h, @TEXTS))
+Description textarea(32000) := long_text(i, $h, pick($h // 41, @TEXTS))
 StageName picklist req pick=StageName := pick(hash(i, 'stage'), @StageName)
 Amount currency(18,2) := CASE WHEN pct($h, 92) THEN CASE WHEN $h % 11 = 0 THEN ($h % 99000000000) / 100.0 \
 ELSE ($h % 50000000) / 100.0 END END
@@ -175,7 +175,7 @@ Reason picklist(40) pick=CaseReason := CASE WHEN pct($h, 60) THEN pick($h, @Case
 Origin picklist(40) pick=Origin := pick($h, @Origin)
 Subject string := pick($h, @TEXTS)
 Priority picklist(40) pick=Priority := pick($h, @Priority)
-Description textarea(32000) := long_text($h, pick($h, @TEXTS))
+Description textarea(32000) := long_text(i, $h, pick($h // 41, @TEXTS))
 IsClosed boolean req ro := hash(i, 'status') % 4 = 3
 ClosedDate datetime ro := CASE WHEN hash(i, 'status') % 4 = 3 THEN _modified END
 IsEscalated boolean req := pct($h, 4)
@@ -188,12 +188,12 @@ TASK = """
 WhoId reference to=Contact,Lead rel=Who := ref Contact/Lead 80
 WhatId reference to=Account,Opportunity,Case rel=What := ref Account/Opportunity/Case 60
 AccountId reference ro to=Account rel=Account := ref Account 50
-Subject combobox pick=TaskSubject := CASE WHEN $h % 5 = 0 THEN 'Email: ' || pick($h, @TEXTS) ELSE pick($h, @TaskSubject) END
+Subject combobox pick=TaskSubject := CASE WHEN $h % 5 = 0 THEN 'Email: ' || pick($h // 41, @TEXTS) ELSE pick($h // 41, @TaskSubject) END
 ActivityDate date := CASE WHEN pct($h, 90) THEN (_created + to_days(($h % 30)::INTEGER))::DATE END
 Status picklist(40) req pick=TaskStatus := pick(hash(i, 'status'), @TaskStatus)
 Priority picklist(40) req pick=Priority := pick($h, @Priority)
 IsHighPriority boolean req ro := pct($h, 20)
-Description textarea(32000) := long_text($h, pick($h, @TEXTS))
+Description textarea(32000) := long_text(i, $h, pick($h // 41, @TEXTS))
 IsClosed boolean req ro := hash(i, 'status') % 5 = 2
 IsArchived boolean req ro := hash(i, 'status') % 5 = 2 AND _created < _epoch - to_days(400) AND pct($h, 25)
 CallDurationInSeconds int := CASE WHEN pct($h, 20) THEN ($h % 3600)::BIGINT END
@@ -218,7 +218,7 @@ ActualCost currency(18,0) := CASE WHEN pct($h, 50) THEN ($h % 120000)::DOUBLE EN
 ExpectedResponse percent(10,2) := ($h % 10000) / 100.0
 NumberSent double(18,0) := ($h % 4000000000)::DOUBLE
 IsActive boolean req := pct($h, 50)
-Description textarea(32000) := long_text($h, pick($h, @TEXTS))
+Description textarea(32000) := long_text(i, $h, pick($h // 41, @TEXTS))
 NumberOfLeads int ro := ($h % 500)::BIGINT
 NumberOfContacts int ro := ($h % 900)::BIGINT
 AmountWonOpportunities currency(18,0) ro := ($h % 100000000)::DOUBLE
@@ -282,7 +282,7 @@ Contact_Email__c email := CASE WHEN pct($h, 50) THEN 'site@example.com' END
 Contact_Phone__c phone := CASE WHEN pct($h, 50) THEN phone($h) END
 Report__c url := concat('https://reports.example/', i)
 Badge__c encryptedstring(20) := 'XXXX' || ($h % 100)
-Findings__c textarea(32000) := long_text($h, pick($h, @TEXTS))
+Findings__c textarea(32000) := long_text(i, $h, pick($h // 41, @TEXTS))
 Payload__c json := CASE WHEN pct($h, 30) THEN concat('{"n": ', $h % 100, ', "t": "a,b"}') END
 Any__c anyType := CASE $h % 3 WHEN 0 THEN ($h % 99)::VARCHAR WHEN 1 THEN 'text' END
 Complex__c complexvalue

@@ -18,7 +18,7 @@ from .schema import Field, SObject
 from .words import LISTS
 
 #: Raise it when the generated data change: cached databases of another version are rebuilt.
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 5
 
 #: Versions of a row live in [_from, _to); a row nobody has replaced ends at FOREVER.
 FOREVER = 1 << 62
@@ -40,8 +40,8 @@ def _macros(seed: int, epoch: datetime) -> list[str]:
         "CREATE OR REPLACE TEMP MACRO pct(h, p) AS ((h // 1000003) % 100) < p",
         "CREATE OR REPLACE TEMP MACRO phone(h) AS concat('+', 1 + h % 98, ' ', lpad((h // 100 % 100000000)::VARCHAR, 8, '0'),"
         " CASE WHEN h % 13 = 0 THEN ' x' || (h // 7 % 999) ELSE '' END)",
-        # One text in 5,000 is longer than a NVARCHAR(4000), most are short, more than half are missing.
-        "CREATE OR REPLACE TEMP MACRO long_text(h, t) AS CASE WHEN h % 5000 = 0 THEN repeat(t || ' é', 20000 // (length(t) + 2)) "
+        # Row 7 and one text in 3,000 are longer than a NVARCHAR(4000), most are short, more than half are missing.
+        "CREATE OR REPLACE TEMP MACRO long_text(i, h, t) AS CASE WHEN i = 7 OR h % 3000 = 0 THEN repeat(t || ' é', 20000 // (length(t) + 2)) "
         "WHEN h % 40 = 1 THEN repeat(t || ' ', 8) WHEN h % 5 < 2 THEN t END",
     ]
 

@@ -124,10 +124,12 @@ class Store:
             self._apply(entry)
             return self.seq
 
-    def reset(self) -> None:
+    def reset(self, *, stale: bool = False) -> None:
         """Back to the seed: forget the journal and every version it made."""
         with self.lock:
             self.journal_path.unlink(missing_ok=True)
+            if self.seq == 0 and not stale:
+                return
             self.objects = dict(self.base_objects)
             self.con.execute("BEGIN")
             for name in self.base_objects:
@@ -144,7 +146,8 @@ class Store:
         applied = self.con.execute("SELECT seq FROM _applied").fetchall()[0][0]
         if not self.journal_path.exists():
             if applied:
-                self.reset()
+                # The journal was deleted by hand: its changes go too.
+                self.reset(stale=True)
             return
         good = 0
         with self.journal_path.open("rb") as lines:

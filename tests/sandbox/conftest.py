@@ -141,5 +141,7 @@ def running(tmp_path_factory) -> Iterator[Sandbox]:
 @pytest.fixture
 def sandbox(running: Sandbox) -> Sandbox:
     """The shared sandbox with the seed's data, no faults and fresh sessions."""
-    running.control("reset", {"data": True})
+    running.control("reset", {"data": True, "sessions": True})
+    running._token = running.token()
+    running.control("stats", {"reset": True})
     return running
