@@ -45,7 +45,7 @@ class ChunkWriter:
         self._scratch = scratch
         self._name = name
         self._expressions = {c.name: typed(c) for c in columns}
-        self._c = duckdb.connect(config={"threads": "2", "memory_limit": "256MB", "temp_directory": str(scratch)})
+        self._c = duckdb.connect(config={"threads": "1", "memory_limit": "256MB", "temp_directory": str(scratch)})
         self._c.execute("SET TimeZone='UTC'")
         self._select = self._typed_select()
         self._hash = row_hash_duckdb(columns)

@@ -1,0 +1,159 @@
+"""Asking for runs and for their end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from novade_core.errors import BadWindow, ConfigurationError
+from novade_core.ledger.database import Ledger, open_ledger
+from novade_core.ledger.models import Audit, Run, RunState
+from novade_core.ledger.requests import ask_for_run, ask_to_cancel
+from novade_core.streams import RunKind, Stream
+
+NOW = datetime(2024, 11, 18, 14, 0, tzinfo=UTC)
+CONTACT = Stream(
+    source="salesforce",
+    name="contact",
+    label="Salesforce Contact",
+    object_name="Contact",
+    primary_key=("Id",),
+    cursor_field="SystemModstamp",
+)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    yield ledger
+    ledger.close()
+
+
+def ask(ledger: Ledger, kind: RunKind = RunKind.INCREMENTAL, **more) -> int:
+    given = {"stream": CONTACT, "kind": kind, "who": "ada", "origin": "person", "now": NOW}
+    return ask_for_run(ledger, **(given | more))
+
+
+def row(ledger: Ledger, run_id: int):
+    with ledger.read() as c:
+        return c.execute(select(Run.__table__).where(Run.id == run_id)).one()
+
+
+def audits(ledger: Ledger) -> list[str]:
+    with ledger.read() as c:
+        return list(c.execute(select(Audit.action).order_by(Audit.id)).scalars())
+
+
+def test_a_request_is_a_queued_run_and_a_line_of_audit(ledger):
+    found = row(ledger, ask(ledger))
+    assert (found.state, found.subject, found.source, found.kind) == (
+        "queued",
+        "salesforce.contact",
+        "salesforce",
+        "incremental",
+    )
+    assert (found.requested_by, found.origin, found.attempt, found.parameters) == ("ada", "person", 1, {})
+    assert found.requested_at == NOW
+    assert audits(ledger) == ["run.asked"]
+
+
+@pytest.mark.parametrize(("origin", "priority"), [("person", 10), ("command", 10), ("schedule", 50), ("start", 60)])
+def test_people_go_before_the_clock(ledger, origin, priority):
+    assert row(ledger, ask(ledger, origin=origin)).priority == priority
+
+
+def test_a_given_priority_wins(ledger):
+    assert row(ledger, ask(ledger, priority=3)).priority == 3
+
+
+def test_the_same_idempotency_key_is_the_same_run_even_after_it_ended(ledger):
+    first = ask(ledger, idempotency_key="k")
+    ask_to_cancel(ledger, run_id=first, who="ada", now=NOW)
+    assert ask(ledger, RunKind.FULL, idempotency_key="k") == first
+    assert ask(ledger, idempotency_key="other") != first
+
+
+def test_a_queued_run_is_not_doubled(ledger):
+    first = ask(ledger)
+    assert ask(ledger) == first
+    assert ask(ledger, RunKind.FULL) != first
+    assert audits(ledger) == ["run.asked", "run.asked"]
+
+
+def test_another_window_is_another_run(ledger):
+    day = timedelta(days=1)
+    first = ask(ledger, RunKind.BACKFILL, since=NOW - 2 * day, until=NOW - day)
+    assert ask(ledger, RunKind.BACKFILL, since=NOW - 2 * day, until=NOW - day) == first
+    assert ask(ledger, RunKind.BACKFILL, since=NOW - 3 * day, until=NOW - day) != first
+
+
+def test_a_person_brings_a_waiting_run_forward_a_schedule_does_not(ledger):
+    first = ask(ledger, origin="schedule")
+    with ledger.write() as c:
+        c.execute(update(Run).values(not_before=NOW + timedelta(minutes=5)))
+    ask(ledger, origin="schedule")
+    assert row(ledger, first).not_before is not None
+    assert ask(ledger) == first
+    found = row(ledger, first)
+    assert (found.priority, found.not_before) == (10, None)
+    assert audits(ledger) == ["run.asked", "run.brought_forward"]
+
+
+def test_a_window_is_kept_as_utc(ledger):
+    since = datetime.fromisoformat("2024-11-01T02:00:00+02:00")
+    found = row(ledger, ask(ledger, RunKind.BACKFILL, since=since))
+    assert found.parameters == {"since": "2024-11-01T00:00:00+00:00", "until": "2024-11-18T14:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "since", "until", "said"),
+    [
+        (RunKind.BACKFILL, None, None, "needs the start"),
+        (RunKind.BACKFILL, NOW, NOW, "not after its start"),
+        (RunKind.BACKFILL, NOW - timedelta(days=1), NOW - timedelta(days=2), "not after its start"),
+        (RunKind.BACKFILL, NOW.replace(tzinfo=None), NOW, "no time zone"),
+        (RunKind.BACKFILL, NOW - timedelta(days=1), NOW.replace(tzinfo=None), "no time zone"),
+        (RunKind.BACKFILL, NOW - timedelta(days=1), NOW + timedelta(hours=1), "in the future"),
+        (RunKind.INCREMENTAL, NOW - timedelta(days=1), None, "goes with a backfill"),
+        (RunKind.FULL, None, NOW, "goes with a backfill"),
+    ],
+)
+def test_a_bad_window_is_refused_and_nothing_is_written(ledger, kind, since, until, said):
+    with pytest.raises(BadWindow, match=said):
+        ask(ledger, kind, since=since, until=until)
+    assert audits(ledger) == []
+
+
+def test_a_queued_run_is_cancelled_at_once(ledger):
+    run_id = ask(ledger)
+    assert ask_to_cancel(ledger, run_id=run_id, who="bob", now=NOW) is RunState.CANCELLED
+    found = row(ledger, run_id)
+    assert (found.state, found.ended_at, found.cancel_requested_by) == ("cancelled", NOW, "bob")
+    assert "bob" in found.headline
+    assert audits(ledger) == ["run.asked", "run.cancel_asked"]
+
+
+def test_a_running_run_is_asked_to_end_once(ledger):
+    run_id = ask(ledger)
+    with ledger.write() as c:
+        c.execute(update(Run).values(state="running"))
+    for _ in range(2):
+        assert ask_to_cancel(ledger, run_id=run_id, who="bob", now=NOW) is RunState.CANCELLING
+    assert row(ledger, run_id).ended_at is None
+    assert audits(ledger) == ["run.asked", "run.cancel_asked"]
+
+
+@pytest.mark.parametrize("state", ["succeeded", "partial", "failed", "cancelled", "abandoned"])
+def test_what_has_ended_cannot_be_cancelled(ledger, state):
+    run_id = ask(ledger)
+    with ledger.write() as c:
+        c.execute(update(Run).values(state=state))
+    with pytest.raises(ConfigurationError, match=f"ended already.*{state}"):
+        ask_to_cancel(ledger, run_id=run_id, who="bob", now=NOW)
+
+
+def test_an_unknown_run_cannot_be_cancelled(ledger):
+    with pytest.raises(ConfigurationError, match="no run 7"):
+        ask_to_cancel(ledger, run_id=7, who="bob", now=NOW)
