@@ -7,6 +7,8 @@ import math
 from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
+
 from .generate import FOREVER
 from .schema import SObject
 from .store import Store
@@ -55,22 +57,25 @@ def _choose(store: Store, thing: SObject, kind: str, wanted: Any, keys: list[str
     if keys:
         ids, keys[:] = keys[: int(wanted)], keys[int(wanted) :]
         return ids
+    order = f"hash(Id, {store.seq})"
     state = "true"
-    if thing.has("IsDeleted"):
-        state = "IsDeleted" if kind == "undelete" else "true" if kind == "purge" else "NOT IsDeleted"
-        if kind == "purge":
-            # First what already lies in the recycle bin, then live records.
-            state = "true ORDER BY IsDeleted DESC, hash(Id, {seq})".replace("{seq}", str(store.seq))
-    elif kind in ("delete", "undelete"):
-        raise BadChange(f"{thing.name} has no IsDeleted: it can only be purged")
-    order = "" if "ORDER BY" in state else f" ORDER BY hash(Id, {store.seq})"
-    condition, _, tail = state.partition(" ORDER BY ")
-    order = f" ORDER BY {tail}" if tail else order
-    rows = store.rows(
-        f'SELECT Id FROM "{thing.name}" WHERE _to = {FOREVER} AND NOT list_contains(?, Id) AND {condition}{order} '
-        f"LIMIT {int(wanted)}",
-        [taken],
-    )
+    if not thing.has("IsDeleted"):
+        if kind in ("delete", "undelete"):
+            raise BadChange(f"{thing.name} has no IsDeleted: it can only be purged")
+    elif kind == "purge":
+        # First what already lies in the recycle bin, then live records.
+        order = f"IsDeleted DESC, {order}"
+    else:
+        state = "IsDeleted" if kind == "undelete" else "NOT IsDeleted"
+    cursor = store.cursor()
+    try:
+        cursor.register("taken", pa.table({"id": pa.array(taken, pa.string())}))
+        rows = cursor.execute(
+            f'SELECT Id FROM "{thing.name}" WHERE _to = {FOREVER} AND {state} AND Id NOT IN (SELECT id FROM taken) '
+            f"ORDER BY {order} LIMIT {int(wanted)}"
+        ).fetchall()
+    finally:
+        cursor.close()
     return [r[0] for r in rows]
 
 
