@@ -9,7 +9,7 @@ Map, from the data outwards
     folder_org     an org loaded from CSV or JSON files instead
     store          versioned rows in DuckDB plus the journal of changes
     changes        random but repeatable changes, turned into journal entries
-    soql, plan     the query language, and its translation to SQL
+    soql, planner, plan    the query language, its translation to SQL, and what comes of it
     results        result sets frozen at one moment, read page by page
     render         rows as REST JSON or Bulk CSV
     faults, quota  how it fails on request, and how many calls are left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -22,31 +23,32 @@ from .org import VERSIONS, Org, session_expired
 MAX_URI = 16_384
 
 Handler = Callable[..., Reply]
+_log = logging.getLogger(__name__)
 
 _V = r"/services/data/v(?P<version>\d+\.\d)"
 #: Kind (for counts and faults), method, address, handler.
-ROUTES: list[tuple[str, str, re.Pattern[str], Handler]] = [
-    (kind, method, re.compile(_V + pattern + "/?", re.I), handler)
-    for kind, method, pattern, handler in [
-        ("resources", "GET", "", rest.resources),
-        ("limits", "GET", "/limits", rest.limits),
-        ("describe_global", "GET", "/sobjects", rest.sobjects),
-        ("describe", "GET", r"/sobjects/(?P<name>\w+)/describe", rest.describe_object),
-        ("deleted", "GET", r"/sobjects/(?P<name>\w+)/deleted", rest.deleted),
-        ("updated", "GET", r"/sobjects/(?P<name>\w+)/updated", rest.updated),
-        ("basic", "GET", r"/sobjects/(?P<name>\w+)", rest.basic_object),
-        ("record", "GET", r"/sobjects/(?P<name>\w+)/(?P<record_id>\w+)", rest.record),
-        ("blob", "GET", r"/sobjects/(?P<name>\w+)/(?P<record_id>\w+)/(?P<field>\w+)", rest.blob),
-        ("query", "GET", r"/(?P<route>query|queryAll)", rest.query),
-        ("query_more", "GET", r"/(?P<route>query|queryAll)/(?P<locator>[\w-]+)", rest.query_more),
-        ("bulk_create", "POST", "/jobs/query", bulk.create),
-        ("bulk_list", "GET", "/jobs/query", bulk.listing),
-        ("bulk_poll", "GET", r"/jobs/query/(?P<job_id>\w+)", bulk.poll),
-        ("bulk_abort", "PATCH", r"/jobs/query/(?P<job_id>\w+)", bulk.change),
-        ("bulk_delete", "DELETE", r"/jobs/query/(?P<job_id>\w+)", bulk.delete),
-        ("bulk_page", "GET", r"/jobs/query/(?P<job_id>\w+)/results", bulk.page),
-        ("bulk_pages", "GET", r"/jobs/query/(?P<job_id>\w+)/resultPages", bulk.pages),
-    ]
+_ADDRESSES: list[tuple[str, str, str, Handler]] = [
+    ("resources", "GET", "", rest.resources),
+    ("limits", "GET", "/limits", rest.limits),
+    ("describe_global", "GET", "/sobjects", rest.sobjects),
+    ("describe", "GET", r"/sobjects/(?P<name>\w+)/describe", rest.describe_object),
+    ("deleted", "GET", r"/sobjects/(?P<name>\w+)/deleted", rest.deleted),
+    ("updated", "GET", r"/sobjects/(?P<name>\w+)/updated", rest.updated),
+    ("basic", "GET", r"/sobjects/(?P<name>\w+)", rest.basic_object),
+    ("record", "GET", r"/sobjects/(?P<name>\w+)/(?P<record_id>\w+)", rest.record),
+    ("blob", "GET", r"/sobjects/(?P<name>\w+)/(?P<record_id>\w+)/(?P<field>\w+)", rest.blob),
+    ("query", "GET", r"/(?P<route>query|queryAll)", rest.query),
+    ("query_more", "GET", r"/(?P<route>query|queryAll)/(?P<locator>[\w-]+)", rest.query_more),
+    ("bulk_create", "POST", "/jobs/query", bulk.create),
+    ("bulk_list", "GET", "/jobs/query", bulk.listing),
+    ("bulk_poll", "GET", r"/jobs/query/(?P<job_id>\w+)", bulk.poll),
+    ("bulk_abort", "PATCH", r"/jobs/query/(?P<job_id>\w+)", bulk.change),
+    ("bulk_delete", "DELETE", r"/jobs/query/(?P<job_id>\w+)", bulk.delete),
+    ("bulk_page", "GET", r"/jobs/query/(?P<job_id>\w+)/results", bulk.page),
+    ("bulk_pages", "GET", r"/jobs/query/(?P<job_id>\w+)/resultPages", bulk.pages),
+]
+ROUTES = [
+    (kind, method, re.compile(_V + address + "/?", re.I), handler) for kind, method, address, handler in _ADDRESSES
 ]
 
 
@@ -177,12 +179,22 @@ def _api(org: Org, call: Call) -> Reply:
         if refusal is not None or handler is None:
             raise refusal or ApiError(404, "NOT_FOUND", "The requested resource does not exist")
         reply = batch(org, call, **names) if kind == "batch" else handler(org, call, **names)
+    except json.JSONDecodeError as error:
+        reply = json_reply([{"message": str(error), "errorCode": "JSON_PARSER_ERROR"}], 400)
     except ApiError as error:
         org.stats.count(f"error_{error.status}")
         reply = json_reply(error.body(), error.status)
+    except Exception:
+        # Our own mistake, not a fault somebody asked for: loud in the log, and in the shape a client can read.
+        _log.exception("The stand-in failed to answer %s %s", call.method, call.path)
+        org.stats.count("stand_in_errors")
+        reply = json_reply(
+            [{"message": "The stand-in itself failed, see its log", "errorCode": "UNKNOWN_EXCEPTION"}], 500
+        )
     if kind in ("bulk_page", "query", "query_more") and reply.status == 200 and org.faults.cuts_now(kind):
         reply.cut = True
-    reply.headers.setdefault("Sforce-Limit-Info", org.quota.header(str(org.settings["app_name"])))
+    if reply.status != 401:
+        reply.headers.setdefault("Sforce-Limit-Info", org.quota.header(str(org.settings["app_name"])))
     return reply
 
 
@@ -238,8 +250,8 @@ def batch(org: Org, call: Call, version: str) -> Reply:
     halted = False
     for asked in requests:
         if halted:
-            out.append({"statusCode": 412, "result": [{"errorCode": "BATCH_PROCESSING_HALTED", "message": "Batch processing "
-                        "halted per request"}]})  # fmt: skip
+            refusal = ApiError(412, "BATCH_PROCESSING_HALTED", "Batch processing halted per request")
+            out.append({"statusCode": 412, "result": refusal.body()})
             continue
         path, _, query = str(asked.get("url", "")).partition("?")
         inner = Call(

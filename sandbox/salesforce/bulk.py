@@ -1,4 +1,4 @@
-"""Bulk API 2.0 query jobs. A job freezes its rows when it is created; pages can be fetched in any order, again and again."""
+"""Bulk API 2.0 query jobs. A job freezes its rows when it is created; pages can be fetched in any order, repeatedly."""
 
 from __future__ import annotations
 
@@ -90,8 +90,7 @@ def create(org: Org, call: Call, version: str) -> Reply:
     try:
         wanted = call.json()
     except json.JSONDecodeError:
-        raise ApiError(400, "JSON_PARSER_ERROR", "The HTTP entity body is required, but this request has no entity body "
-                       "or it is not JSON.") from None  # fmt: skip
+        raise ApiError(400, "JSON_PARSER_ERROR", "The HTTP entity body is not JSON.") from None
     if not isinstance(wanted, dict) or not wanted.get("query"):
         raise ApiError(400, "API_ERROR", "query is required")
     unknown = set(wanted) - {"operation", "query", "contentType", "columnDelimiter", "lineEnding", "object"}
@@ -134,7 +133,7 @@ def _choose_outcome(org: Org, job: Job) -> None:
 
 
 def find(org: Org, job_id: str) -> Job:
-    job = org.jobs.get(job_id) or org.jobs.get(job_id[:15])
+    job: Job | None = org.jobs.get(job_id)
     if job is None:
         raise ApiError(404, "NOT_FOUND", "The requested resource does not exist")
     return job

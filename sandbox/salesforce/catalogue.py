@@ -72,7 +72,7 @@ def standard_org() -> dict[str, SObject]:
                ratio=0.01, most=2_000, bulk=False),
         _build("Inspection__c a01 Inspection / Inspections", _HEAD, t.INSPECTION, _OWNER, _SYSTEM,
                ratio=0.1, most=50_000),
-        _build("Secret__c a0X Secret / Secrets", _HEAD, t.SECRET, _OWNER, _SYSTEM_SHORT, ratio=0.01, hidden=True),
+        _build("Secret__c a0X Secret / Secrets", _HEAD, t.UNREADABLE, _OWNER, _SYSTEM_SHORT, ratio=0.01, hidden=True),
         _build("Organization 00D Organization / Organizations", "Id id req := _id\n", t.ORGANIZATION, _SYSTEM_SHORT,
                least=1, most=1, bulk=True, replicateable=False),
         _build("TaskStatus 01J Task Status Value / Task Status Value", "Id id req := _id\n", t.STATUS_VALUE,

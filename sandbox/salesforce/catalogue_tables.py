@@ -36,7 +36,8 @@ Discount__c percent(5,2) := CASE WHEN pct($h, 30) THEN ($h % 10000) / 100.0 END
 Product_Lines__c multipicklist pick=Product := CASE WHEN pct($h, 40) THEN CASE $h % 3 WHEN 0 THEN 'Site Safety' \
 WHEN 1 THEN 'Site Safety;Digital Forms' ELSE 'Site Quality;Site Diary;Digital Forms' END END
 Renewal_Date__c date := CASE WHEN pct($h, 50) THEN (_created + to_days(($h % 900)::INTEGER))::DATE END
-Office__Latitude__s double(18,15) of=Office__c := CASE WHEN pct(hash(i, 'office'), 30) THEN ($h % 1800000000) / 1e7 - 90 END
+Office__Latitude__s double(18,15) of=Office__c := CASE WHEN pct(hash(i, 'office'), 30) \
+THEN ($h % 1800000000) / 1e7 - 90 END
 Office__Longitude__s double(18,15) of=Office__c := CASE WHEN pct(hash(i, 'office'), 30) \
 THEN ($h % 3600000000) / 1e7 - 180 END
 Office__c location
@@ -188,7 +189,8 @@ TASK = """
 WhoId reference to=Contact,Lead rel=Who := ref Contact/Lead 80
 WhatId reference to=Account,Opportunity,Case rel=What := ref Account/Opportunity/Case 60
 AccountId reference ro to=Account rel=Account := ref Account 50
-Subject combobox pick=TaskSubject := CASE WHEN $h % 5 = 0 THEN 'Email: ' || pick($h // 41, @TEXTS) ELSE pick($h // 41, @TaskSubject) END
+Subject combobox pick=TaskSubject := CASE WHEN $h % 5 = 0 THEN 'Email: ' || pick($h // 41, @TEXTS) \
+ELSE pick($h // 41, @TaskSubject) END
 ActivityDate date := CASE WHEN pct($h, 90) THEN (_created + to_days(($h % 30)::INTEGER))::DATE END
 Status picklist(40) req pick=TaskStatus := pick(hash(i, 'status'), @TaskStatus)
 Priority picklist(40) req pick=Priority := pick($h, @Priority)
@@ -224,7 +226,8 @@ NumberOfContacts int ro := ($h % 900)::BIGINT
 AmountWonOpportunities currency(18,0) ro := ($h % 100000000)::DOUBLE
 """
 USER = """
-Username string(80) req := CASE WHEN i = 0 THEN 'integration@novade.sandbox' ELSE concat('user', i, '@novade.sandbox') END
+Username string(80) req := CASE WHEN i = 0 THEN 'integration@novade.sandbox' \
+ELSE concat('user', i, '@novade.sandbox') END
 LastName string(80) req of=Name extra=personname := pick($h, @LAST)
 FirstName string(40) of=Name extra=personname := pick($h, @FIRST)
 Name string(121) req ro extra=personname := concat_ws(' ', FirstName, LastName)
@@ -292,7 +295,7 @@ Site__Longitude__s double(18,15) of=Site__c := ($h % 3600000000) / 1e7 - 180
 Site__c location
 Days_Open__c double(18,0) formula=Defects__c~*~2
 """
-SECRET = """
+UNREADABLE = """
 Name string(80) req := 'S-' || i
 Value__c string(255) := md5(i::VARCHAR)
 """

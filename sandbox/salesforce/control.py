@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import duckdb
+
 from . import changes, rest
 from .errors import ApiError
 from .faults import FAULTS
@@ -27,7 +29,7 @@ def handle(org: Org, call: Call) -> Reply:
         return json_reply({"error": f"no control route {call.method} {name}; known: {known}"}, 404)
     try:
         return json_reply(route(org, call))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, duckdb.Error) as error:
         return json_reply({"error": f"{type(error).__name__}: {error}"}, 400)
     except ApiError as error:
         return json_reply({"error": error.message}, 400)

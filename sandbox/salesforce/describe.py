@@ -144,7 +144,7 @@ def summary(thing: SObject, version: str) -> dict[str, Any]:
 def document(thing: SObject, objects: dict[str, SObject], version: str) -> dict[str, Any]:
     """The full describe of one object; hidden fields are not in it."""
     short = summary(thing, version)
-    children = [
+    children: list[dict[str, Any]] = [
         {
             "cascadeDelete": False,
             "childSObject": other.name,

@@ -86,14 +86,15 @@ class Faults:
             for name, value in wanted.items():
                 if name not in FAULTS:
                     continue
+                made = value
                 if name == "status" and isinstance(value, int):
-                    value = {"status": value, **{k: v for k, v in extra.items() if k != "errorMessage"}}
+                    made = {"status": value, **{k: v for k, v in extra.items() if k != "errorMessage"}}
                 if name == "job_state" and isinstance(value, str):
-                    value = {"state": value, **{k: extra[k] for k in ("errorMessage", "count") if k in extra}}
-                if value is None:
+                    made = {"state": value, **{k: extra[k] for k in ("errorMessage", "count") if k in extra}}
+                if made is None:
                     self.set.pop(name, None)
                 else:
-                    self.set[name] = value
+                    self.set[name] = made
             return dict(self.set)
 
     def clear(self) -> None:

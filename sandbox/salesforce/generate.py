@@ -38,10 +38,11 @@ def _macros(seed: int, epoch: datetime) -> list[str]:
         "CREATE OR REPLACE TEMP MACRO pick(h, xs) AS xs[1 + (h % len(xs)::UBIGINT)::BIGINT]",
         # High digits decide whether a value is there, low digits which one it is: so they do not depend on each other.
         "CREATE OR REPLACE TEMP MACRO pct(h, p) AS ((h // 1000003) % 100) < p",
-        "CREATE OR REPLACE TEMP MACRO phone(h) AS concat('+', 1 + h % 98, ' ', lpad((h // 100 % 100000000)::VARCHAR, 8, '0'),"
-        " CASE WHEN h % 13 = 0 THEN ' x' || (h // 7 % 999) ELSE '' END)",
+        "CREATE OR REPLACE TEMP MACRO phone(h) AS concat('+', 1 + h % 98, ' ', "
+        "lpad((h // 100 % 100000000)::VARCHAR, 8, '0'), CASE WHEN h % 13 = 0 THEN ' x' || (h // 7 % 999) ELSE '' END)",
         # Row 7 and one text in 3,000 are longer than a NVARCHAR(4000), most are short, more than half are missing.
-        "CREATE OR REPLACE TEMP MACRO long_text(i, h, t) AS CASE WHEN i = 7 OR h % 3000 = 0 THEN repeat(t || ' é', 20000 // (length(t) + 2)) "
+        "CREATE OR REPLACE TEMP MACRO long_text(i, h, t) AS CASE WHEN i = 7 OR h % 3000 = 0 "
+        "THEN repeat(t || ' é', 20000 // (length(t) + 2)) "
         "WHEN h % 40 = 1 THEN repeat(t || ' ', 8) WHEN h % 5 < 2 THEN t END",
     ]
 
@@ -100,8 +101,8 @@ def _base(thing: SObject, count: int, seed: int, epoch: datetime) -> str:
     # Older rows are denser than newer ones; users existed before nearly everything.
     age = "4.0" if thing.name in ("User", "Organization", "TaskStatus") else "1.3"
     return f"""
-    SELECT *, CASE WHEN i BETWEEN {jump[0]} AND {jump[1]} THEN greatest(_touched, {stamp} - to_days(100)) ELSE _touched END
-        AS _stamp
+    SELECT *, CASE WHEN i BETWEEN {jump[0]} AND {jump[1]} THEN greatest(_touched, {stamp} - to_days(100))
+        ELSE _touched END AS _stamp
     FROM (SELECT *, least({stamp}, CASE WHEN h % 100 < 85 THEN _modified
             ELSE _modified + to_seconds((h // 100 % 9000000)::BIGINT) END) AS _touched
     FROM (SELECT *, least({stamp}, CASE WHEN h % 1000 < 550 THEN _created + to_seconds((h // 1000 % 120)::BIGINT)
@@ -109,7 +110,8 @@ def _base(thing: SObject, count: int, seed: int, epoch: datetime) -> str:
             ELSE _created + to_seconds((epoch({stamp} - _created) * ((h // 1000 % 100000) / 100000.0))::BIGINT) END)
         AS _modified
     FROM (SELECT i, id AS _id, deleted AS _deleted, {h} AS h, {stamp} AS _epoch,
-            {stamp} - to_seconds(({span} * (1 - power((i + ({h} % 100) / 100.0) / {max(count, 1)}, {age})))::BIGINT) AS _created
+            {stamp} - to_seconds(({span} * (1 - power((i + ({h} % 100) / 100.0) / {max(count, 1)}, {age})))::BIGINT)
+                AS _created
     FROM "ids_{thing.name}"))) ORDER BY i"""
 
 

@@ -138,10 +138,11 @@ def soap_login(org: Org, call: Call) -> Reply:
     del org, call
     message = "SOAP API login() is disabled by default in this org."
     body = (
-        '<?xml version="1.0" encoding="UTF-8"?><soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" '
-        'xmlns:sf="urn:fault.partner.soap.sforce.com"><soapenv:Body><soapenv:Fault><faultcode>sf:INVALID_OPERATION'
-        f"</faultcode><faultstring>INVALID_OPERATION: {message}</faultstring><detail><sf:UnexpectedErrorFault>"
-        f"<sf:exceptionCode>INVALID_OPERATION</sf:exceptionCode><sf:exceptionMessage>{message}</sf:exceptionMessage>"
-        "</sf:UnexpectedErrorFault></detail></soapenv:Fault></soapenv:Body></soapenv:Envelope>"
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" '
+        'xmlns:sf="urn:fault.partner.soap.sforce.com"><soapenv:Body><soapenv:Fault>'
+        f"<faultcode>sf:INVALID_OPERATION</faultcode><faultstring>INVALID_OPERATION: {message}</faultstring><detail>"
+        f"<sf:UnexpectedErrorFault><sf:exceptionCode>INVALID_OPERATION</sf:exceptionCode><sf:exceptionMessage>{message}"
+        "</sf:exceptionMessage></sf:UnexpectedErrorFault></detail></soapenv:Fault></soapenv:Body></soapenv:Envelope>"
     )
     return Reply(status=500, body=body.encode(), headers={"Content-Type": "text/xml;charset=UTF-8"})

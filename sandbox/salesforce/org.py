@@ -16,7 +16,8 @@ from . import soql
 from .errors import ApiError
 from .faults import SETTINGS, Faults
 from .ids import make_id
-from .plan import Plan, build_plan
+from .plan import Plan
+from .planner import build_plan
 from .schema import SObject
 from .store import Store
 

@@ -21,6 +21,9 @@ from .org import VERSIONS, Org
 from .results import ResultSet
 from .soql import FieldRef, Query, Selected
 
+#: Locators remembered; older ones are forgotten as if they had expired.
+MAX_LOCATORS = 5_000
+
 _LETTERS = string.ascii_letters + string.digits
 
 
@@ -119,8 +122,8 @@ def query(org: Org, call: Call, version: str, route: str) -> Reply:
     if plan.aggregate:
         rows = results.aggregate(org.store, plan)
         if len(rows) > 2000:
-            raise ApiError(400, "EXCEEDED_ID_LIMIT", "Aggregate query does not support queryMore(), use LIMIT to restrict "
-                           "the results to a single batch")  # fmt: skip
+            advice = "use LIMIT to restrict the results to a single batch"
+            raise ApiError(400, "EXCEEDED_ID_LIMIT", f"Aggregate query does not support queryMore(), {advice}")
         return json_reply({"totalSize": len(rows), "done": True, "records": rows})
     result = results.freeze(org.store, plan)
     too_many = org.faults.get("query_timeout")
@@ -182,6 +185,8 @@ def _new_locator(org: Org, cursor: Cursor, start: int) -> str:
         key = known or org.new_id("01g")
         org.cursors[key] = (cursor, start)
         return f"{key}-{start}"
+    for stale in list(org.cursors)[:-MAX_LOCATORS]:
+        org.cursors.pop(stale, None)
     key = "0r8" + "".join(secrets.choice(_LETTERS) for _ in range(15))
     org.cursors[key] = (cursor, start)
     return key
@@ -278,7 +283,7 @@ def fetch(
     org: Org, name: str, picks: tuple[Selected, ...], ids: list[str], version: str, *, admin: bool = False
 ) -> list[dict[str, Any]]:
     """Records by id in REST form; `admin` sees everything, deleted rows included."""
-    from .plan import build_plan
+    from .planner import build_plan
     from .soql import Among
 
     tree = Query(

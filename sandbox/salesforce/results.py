@@ -3,6 +3,7 @@
 # ruff: noqa: S608 - the SQL comes from a plan.
 from __future__ import annotations
 
+import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ import pyarrow as pa
 from .plan import Plan
 from .render import json_columns, json_record, json_value
 from .store import Store
+
+#: Row numbers kept in memory; longer results keep them in a file.
+IN_MEMORY = 100_000
 
 #: Rows put into text at a time: bounds the memory of a page whatever its size.
 BATCH = 8_192
@@ -52,7 +56,17 @@ def freeze(store: Store, plan: Plan) -> ResultSet:
     rows = np.asarray(found, dtype=np.int64)
     if not plan.order_by and len(rows) > 1 and not bool(np.all(rows[:-1] < rows[1:])):
         rows = np.sort(rows)
-    return ResultSet(plan, seq, rows)
+    return ResultSet(plan, seq, _on_disk(store, rows) if len(rows) > IN_MEMORY else rows)
+
+
+def _on_disk(store: Store, rows: np.ndarray) -> np.ndarray:
+    """The numbers in a nameless file that goes with the result: jobs of a million rows may lie around for days."""
+    folder = store.folder / "spill"
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        rows.tofile(file)
+        file.flush()
+        return np.memmap(file, dtype=np.int64, mode="r", shape=rows.shape)
 
 
 def count(store: Store, plan: Plan) -> int:

@@ -136,7 +136,7 @@ class _Parser:
         self.text = text
         self.tokens: list[Token] = []
         for match in _TOKEN.finditer(text):
-            kind = match.lastgroup or "bad"
+            kind: str = match.lastgroup or "bad"
             if kind == "space":
                 continue
             if kind == "bad":
@@ -309,8 +309,7 @@ class _Parser:
         if self.accept("IN"):
             return Among(left, False, self.members(), start.position)
         if self.now.word in ("INCLUDES", "EXCLUDES"):
-            operator = self.step().word
-            return Compare(left, operator, self.members(), start.position)
+            return Compare(left, self.step().word, self.members(), start.position)
         operator = self.step()
         if operator.word not in ("=", "!=", "<>", "<", "<=", ">", ">=", "LIKE"):
             raise self.fail(operator)
@@ -376,8 +375,9 @@ def _unescape(text: str, pattern: bool) -> str:
             position += 1
             continue
         following = text[position + 1]
-        if following in "uU":
-            out.append(chr(int(text[position + 2 : position + 6], 16)))
+        digits = text[position + 2 : position + 6]
+        if following in "uU" and re.fullmatch(r"[0-9A-Fa-f]{4}", digits):
+            out.append(chr(int(digits, 16)))
             position += 6
             continue
         if following in "_%":

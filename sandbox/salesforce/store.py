@@ -118,10 +118,16 @@ class Store:
         with self.lock:
             entry = {"seq": self.seq + 1, **entry}
             with self.journal_path.open("a", encoding="utf-8") as out:
+                before = out.tell()
                 out.write(json.dumps(entry, ensure_ascii=False) + "\n")
                 out.flush()
                 os.fsync(out.fileno())
-            self._apply(entry)
+            try:
+                self._apply(entry)
+            except Exception:
+                # A change that cannot be made must not be tried again at the next start.
+                os.truncate(self.journal_path, before)
+                raise
             return self.seq
 
     def reset(self, *, stale: bool = False) -> None:
@@ -213,9 +219,9 @@ class Store:
             found = thing.by_name[name.lower()]
             data[f"v{number}"] = pa.array([_text(v.get(name)) for v in rows.values()], pa.string())
             data[f"s{number}"] = pa.array([name in v for v in rows.values()], pa.bool_())
-            swaps[found.name] = (
-                f'CASE WHEN c.s{number} THEN CAST(c.v{number} AS {found.stored or found.physical}) ELSE t."{found.name}" END'
-            )
+            kept = f't."{found.name}"'
+            given = f"CAST(c.v{number} AS {found.stored or found.physical})"
+            swaps[found.name] = f"CASE WHEN c.s{number} THEN {given} ELSE {kept} END"
         cursor.register("changed", pa.table(data))
         if kind in ("delete", "undelete"):
             swaps["IsDeleted"] = "true" if kind == "delete" else "false"

@@ -82,7 +82,9 @@ class Sandbox:
     def token(self) -> str:
         data = {"grant_type": "client_credentials"}
         auth = (self.secrets["consumer_key"], self.secrets["consumer_secret"])
-        answer = self.http.post(f"https://{self.secrets['domain']}.salesforce.com/services/oauth2/token", data, auth=auth)
+        answer = self.http.post(
+            f"https://{self.secrets['domain']}.salesforce.com/services/oauth2/token", data, auth=auth
+        )
         return answer.json()["access_token"]
 
     def api(self, path: str, method: str = "GET", **options) -> requests.Response:

@@ -38,7 +38,9 @@ def test_simple_salesforce_reads_all_pages(sandbox):
 
 
 def test_simple_salesforce_downloads(sandbox, tmp_path):
-    files = sandbox.salesforce().bulk2.Lead.download("SELECT Id FROM Lead", path=str(tmp_path), max_records=300, wait=0.01)
+    files = sandbox.salesforce().bulk2.Lead.download(
+        "SELECT Id FROM Lead", path=str(tmp_path), max_records=300, wait=0.01
+    )
     assert sum(f["number_of_records"] for f in files) == sandbox.query("SELECT COUNT() FROM Lead").json()["totalSize"]
 
 
@@ -81,7 +83,9 @@ def test_pages_repeat_and_do_not_move_while_the_org_changes(sandbox):
 
 
 def test_values_survive_csv(sandbox):
-    columns = "Id, FirstName, LastName, Description, MailingStreet, Visits__c, Lifetime_Value__c, CreatedDate, Birthdate"
+    columns = (
+        "Id, FirstName, LastName, Description, MailingStreet, Visits__c, Lifetime_Value__c, CreatedDate, Birthdate"
+    )
     rest = {r["Id"]: r for r in sandbox.rows(f"SELECT {columns} FROM Contact")}
     bulk = all_rows(sandbox, sandbox.finished(f"SELECT {columns} FROM Contact"))
     for row in bulk:
@@ -121,7 +125,9 @@ def test_gzip_when_asked(sandbox):
     job = sandbox.finished("SELECT Id, Name FROM Contact")
     plain = sandbox.page(job, maxRecords=2000)
     assert plain.headers["Content-Encoding"] == "gzip"
-    bare = sandbox.api(f"/jobs/query/{job}/results", params={"maxRecords": 2000}, headers={"Accept-Encoding": "identity"})
+    bare = sandbox.api(
+        f"/jobs/query/{job}/results", params={"maxRecords": 2000}, headers={"Accept-Encoding": "identity"}
+    )
     assert "Content-Encoding" not in bare.headers
     assert bare.content == plain.content
 
@@ -146,7 +152,11 @@ def test_query_all_brings_deleted_rows(sandbox):
 @pytest.mark.parametrize(
     ("soql", "code", "words"),
     [
-        ("SELECT Id, MailingAddress FROM Contact", "FEATURE_NOT_ENABLED", "Selecting compound data not supported in Bulk"),
+        (
+            "SELECT Id, MailingAddress FROM Contact",
+            "FEATURE_NOT_ENABLED",
+            "Selecting compound data not supported in Bulk",
+        ),
         ("SELECT Id, Home__c FROM Contact", "FEATURE_NOT_ENABLED", "compound data"),
         ("SELECT COUNT() FROM Contact", "API_ERROR", "aggregate"),
         ("SELECT Name, COUNT(Id) FROM Contact GROUP BY Name", "API_ERROR", "GROUP BY"),
@@ -243,7 +253,9 @@ def test_nul_bytes(sandbox):
     assert b"\x00" in sandbox.page(sandbox.finished("SELECT Id, Name FROM Contact")).content
 
 
-@pytest.mark.parametrize(("fault", "state"), [({"state": "Failed", "errorMessage": "no"}, "Failed"), ("Aborted", "Aborted")])
+@pytest.mark.parametrize(
+    ("fault", "state"), [({"state": "Failed", "errorMessage": "no"}, "Failed"), ("Aborted", "Aborted")]
+)
 def test_jobs_that_do_not_complete(sandbox, fault, state):
     sandbox.control("faults", {"job_state": fault})
     job = sandbox.job("SELECT Id FROM Lead").json()["id"]

@@ -323,3 +323,12 @@ def test_orgs_from_folders(tmp_path, folder, name, rows, fields):
             assert count(made, name="Opportunity") == 343
     finally:
         made.stop()
+
+
+def test_an_impossible_change_leaves_no_trace(sandbox):
+    some = sandbox.rows("SELECT Id FROM Contact LIMIT 1")[0]["Id"]
+    wanted = {"object": "Contact", "set": {some: {"Visits__c": "many"}}}
+    assert sandbox.http.post(f"{sandbox.url}/_sandbox/change", json=wanted).status_code == 400
+    assert sandbox.control("health")["journal"] == 0
+    change(sandbox, update=1)
+    assert sandbox.control("health")["journal"] == 1

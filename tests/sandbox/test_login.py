@@ -78,7 +78,9 @@ def test_assertion_signed_by_another_key(sandbox):
     good = assertion(sandbox)["assertion"]
     claims = jwt.decode(good, options={"verify_signature": False})
     forged = jwt.encode(claims, stranger, algorithm="RS256")
-    assert ask(sandbox, {"grant_type": JWT_GRANT, "assertion": forged}).json()["error_description"] == "invalid assertion"
+    assert (
+        ask(sandbox, {"grant_type": JWT_GRANT, "assertion": forged}).json()["error_description"] == "invalid assertion"
+    )
 
 
 def test_login_host_refuses_client_credentials(sandbox):

@@ -165,7 +165,9 @@ def test_groups(sandbox):
     )
     assert set(rows[0]) == {"attributes", "StageName", "n", "expr0", "expr1"}
     assert [r["n"] for r in rows] == sorted((r["n"] for r in rows), reverse=True)
-    years = sandbox.rows("SELECT CALENDAR_YEAR(CreatedDate) y, COUNT(Id) FROM Contact GROUP BY CALENDAR_YEAR(CreatedDate)")
+    years = sandbox.rows(
+        "SELECT CALENDAR_YEAR(CreatedDate) y, COUNT(Id) FROM Contact GROUP BY CALENDAR_YEAR(CreatedDate)"
+    )
     assert sum(r["expr0"] for r in years) == total(sandbox, "SELECT COUNT() FROM Contact")
 
 
