@@ -115,6 +115,10 @@ class Sandbox:
         value: dict[str, Any] = self.call("GET", "/_sandbox/stats")
         return value
 
+    def requests(self, kind: str) -> int:
+        """How many requests of one kind came since the last reset."""
+        return int(self.stats()["requests"].get(kind, 0))
+
     def secrets(self) -> dict[str, Any]:
         """The credentials that it accepts."""
         value: dict[str, Any] = tomllib.loads((self.folder / "secrets.toml").read_text())["salesforce"]
