@@ -1,0 +1,245 @@
+"""What pages cost on a ledger of a million runs: every query's median, and the script time of a rerun.
+
+The ledger is built once into ``var/bench`` and used again. Limits are those of docs/console.md: 20 ms for
+a query, 100 ms for a rerun of a page.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from novade_core.ledger import queries, summaries
+from novade_core.ledger.database import Ledger, create, open_ledger
+from novade_core.ledger.models import RunState
+from novade_core.settings import PROJECT, load_settings
+from novade_core.streams import RunKind
+
+QUERY_LIMIT_MS = 20.0
+PAGE_LIMIT_MS = 100.0
+RUNS = {"small": 100_000}
+#: A fixed end of history, so that a cached ledger stays true; pages are measured with the real clock as well.
+_STREAMS = ("account", "contact", "lead", "opportunity", "case", "task", "user")
+
+_RUNS_SQL = """
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :runs),
+r AS (
+    SELECT i, abs((i * 2654435761) % 1000) AS dice, abs((i * 40503) % 5000) AS rows,
+           :end - (:runs - i) * (1095.0 * 86400 / :runs) AS at
+    FROM n
+)
+INSERT INTO runs (id, subject, source, kind, state, origin, requested_by, requested_at, priority, attempt, parameters,
+    worker, fence, started_at, ended_at, read, landed, loaded, deleted, unchanged, superseded, duplicates, rejected,
+    bytes_in, api_calls, cpu_ms, source_count, warehouse_count, data_to, headline, error_kind, error_origin,
+    error_message, error_hint, code_version, plan_id)
+SELECT i, 'salesforce.' || CASE i % 7 WHEN 0 THEN 'account' WHEN 1 THEN 'contact' WHEN 2 THEN 'lead'
+        WHEN 3 THEN 'opportunity' WHEN 4 THEN 'case' WHEN 5 THEN 'task' ELSE 'user' END,
+    'salesforce', CASE WHEN dice < 940 THEN 'incremental' WHEN dice < 980 THEN 'full' ELSE 'backfill' END,
+    CASE WHEN i > :runs - 3 THEN 'queued' WHEN i > :runs - 5 THEN 'running'
+         WHEN dice % 100 < 95 THEN 'succeeded' WHEN dice % 100 < 97 THEN 'failed'
+         WHEN dice % 100 < 98 THEN 'partial' WHEN dice % 100 < 99 THEN 'abandoned' ELSE 'cancelled' END,
+    'schedule', 'schedule', strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch') || '000', 50, 1, '{}',
+    'host:1:1', i, CASE WHEN i > :runs - 3 THEN NULL ELSE strftime('%Y-%m-%d %H:%M:%f', at + 1, 'unixepoch') || '000' END,
+    CASE WHEN i > :runs - 5 THEN NULL ELSE strftime('%Y-%m-%d %H:%M:%f', at + 40, 'unixepoch') || '000' END,
+    rows, rows, rows, 0, 0, 0, 0, 0, rows * 200, 7, 400, 100000, 100000,
+    strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch') || '000',
+    'Read ' || rows || ' records, loaded ' || rows || '.',
+    CASE WHEN dice % 100 IN (95, 96) THEN 'SourceUnavailable' END, CASE WHEN dice % 100 IN (95, 96) THEN 'source' END,
+    CASE WHEN dice % 100 IN (95, 96) THEN 'Salesforce answered 503 while contacts were read.' END, NULL, '1.0', NULL
+FROM r
+"""
+
+
+def ledger_of(runs: int, folder: Path) -> Path:
+    """The SQLite file of a ledger with so many runs over three years; built where it is missing or a day old."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    file = folder / f"ledger-{runs}-{today:%Y%m%d}.sqlite"
+    if file.exists():
+        return file
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(f"ledger-{runs}-*"):
+        old.unlink()
+    partial = folder / f"ledger-{runs}-building.sqlite"
+    ledger = open_ledger(f"sqlite:///{partial}")
+    end = int(datetime.now(UTC).timestamp())
+    with ledger.write() as c:
+        indexes = c.execute(
+            text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'runs' AND sql IS NOT NULL")
+        ).all()
+        for name, _ in indexes:
+            c.execute(text(f'DROP INDEX "{name}"'))
+        c.execute(text(_RUNS_SQL), {"runs": runs, "end": end})
+        for _, statement in indexes:
+            c.execute(text(statement))
+        c.execute(
+            text(
+                "INSERT INTO steps (run_id, name, state, started_at, ended_at, busy_ms, rows) SELECT r.id, s.name,"
+                " 'succeeded', r.started_at, r.ended_at, 9000, r.read FROM runs r, (SELECT 'plan' AS name UNION ALL"
+                " SELECT 'extract' UNION ALL SELECT 'land' UNION ALL SELECT 'load' UNION ALL SELECT 'verify') s"
+                " WHERE r.id > :low AND r.started_at IS NOT NULL"
+            ),
+            {"low": runs - 20_000},
+        )
+        c.execute(
+            text(
+                "INSERT INTO run_log (run_id, at, level, message, fields) SELECT id, requested_at, 'info',"
+                " 'A window was read.', '{\"rows\": 5000}' FROM runs WHERE id > :low"
+            ),
+            {"low": runs - 200_000},
+        )
+        c.execute(
+            text(
+                "INSERT INTO daily (day, stream, runs, failed, read, loaded, rejected, bytes_in, api_calls, busy_ms)"
+                " SELECT substr(requested_at, 1, 10), subject, count(*), sum(state = 'failed'), sum(read), sum(loaded), 0,"
+                " sum(bytes_in), sum(api_calls), 0 FROM runs GROUP BY 1, 2"
+            )
+        )
+        c.execute(
+            text(
+                "INSERT INTO stream_status (stream, source, first_loaded_at, last_run_id, last_run_state, last_success_id,"
+                " last_load_at, data_to, source_count, warehouse_count, comparison_state, comparison_sentence, paused)"
+                " SELECT subject, source, min(requested_at), max(id), 'succeeded', max(id), max(ended_at), max(data_to),"
+                " 100000, 100000, 'equal', '100,000 records on both sides.', 0 FROM runs WHERE state = 'succeeded'"
+                " GROUP BY subject, source"
+            )
+        )
+        c.execute(text("ANALYZE"))
+    ledger.close()
+    partial.rename(file)
+    return file
+
+
+def _median(action: Callable[[], Any], times: int = 15) -> float:
+    """Milliseconds, after one warm-up."""
+    action()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        action()
+        taken.append((time.perf_counter() - start) * 1000)
+    return statistics.median(taken)
+
+
+def measured_queries(ledger: Ledger) -> dict[str, Callable[[], Any]]:
+    """Every query that pages make, in its dearest shape."""
+    now = datetime.now(UTC)
+    streams = load_settings(environ={}).streams
+    day, week, month = timedelta(days=1), timedelta(days=7), timedelta(days=30)
+    top = queries.recent_runs(ledger, limit=1).rows[0].id
+    middle, failed = (
+        top // 2,
+        queries.recent_runs(ledger, filters=queries.RunFilter(states=(RunState.FAILED,)), limit=1).rows[0],
+    )
+
+    def listed(**parts: Any) -> Callable[[], Any]:
+        where = {k: parts.pop(k) for k in ("before", "after") if k in parts}
+        return lambda: queries.recent_runs(ledger, filters=queries.RunFilter(**parts), **where)
+
+    return {
+        "runs, newest": listed(),
+        "runs, page in the middle": listed(before=middle),
+        "runs, page above the middle": listed(after=middle),
+        "runs of a state": listed(states=(RunState.FAILED,)),
+        "runs of three states": listed(states=queries.PROBLEMS),
+        "runs of a stream": listed(subject="salesforce.contact"),
+        "runs of a stream and a state": listed(subject="salesforce.contact", states=(RunState.ABANDONED,)),
+        "runs of a stream that worked": listed(subject="salesforce.contact", states=(RunState.SUCCEEDED,)),
+        "runs of a source": listed(source="salesforce"),
+        "runs of a source never seen": listed(source="drift"),
+        "runs of a kind": listed(kind="backfill"),
+        "runs of a kind never seen": listed(kind="repair"),
+        "runs of a day": listed(since=now - 400 * day, until=now - 399 * day),
+        "runs with a text": listed(text="503"),
+        "runs with a text never seen": listed(text="no run says this"),
+        "runs by number": listed(text=str(top - 10)),
+        "one run": lambda: queries.run(ledger, top - 10),
+        "before a failed run": lambda: queries.before_run(ledger, failed),
+        "log": lambda: queries.log(ledger, top - 10),
+        "usage": lambda: queries.usage(ledger, top - 10),
+        "comparisons": lambda: queries.comparisons(ledger, top - 10),
+        "artifacts": lambda: queries.artifacts(ledger, top - 10),
+        "open runs": lambda: queries.open_runs(ledger),
+        "histogram of a day": lambda: summaries.histogram(ledger, since=now - day, until=now),
+        "histogram of a week": lambda: summaries.histogram(ledger, since=now - week, until=now),
+        "histogram of a week and a stream": lambda: summaries.histogram(
+            ledger, since=now - week, until=now, subject="salesforce.contact"
+        ),
+        "histogram of 30 days by day": lambda: summaries.histogram(ledger, since=now - month, until=now, by_day=True),
+        "counts by state in a day": lambda: summaries.count_by_state(ledger, since=now - day, until=now),
+        "stream facts": lambda: summaries.stream_facts(ledger, streams),
+        "daily totals of 14 days": lambda: summaries.daily_totals(
+            ledger, since=(now - 13 * day).date(), until=now.date()
+        ),
+        "open findings": lambda: summaries.open_findings(ledger),
+        "history of all streams": lambda: summaries.stream_history(ledger, streams, RunKind.FULL),
+        "queue length": lambda: summaries.queue_length(ledger),
+        "workers": lambda: summaries.workers(ledger),
+    }
+
+
+def measured_pages(home: Path, file: Path) -> dict[str, Callable[[], Any]]:
+    """A warm rerun of each page, started from the frame as the server does."""
+    from streamlit.testing.v1 import AppTest
+
+    config = home / "novade.toml"
+    config.write_text(
+        (PROJECT / "novade.toml")
+        .read_text()
+        .replace("var/ledger.sqlite", str(file))
+        .replace(
+            "[environments.local.sandbox]",
+            '[environments.local.worker]\nmode = "external"\n\n[environments.local.sandbox]',
+        )
+    )
+    os.environ["NOVADE_CONFIG"], os.environ["NOVADE_HOME"] = str(config), str(home)
+
+    def page(path: str | None, **query: str) -> Callable[[], Any]:
+        app = AppTest.from_file(str(PROJECT / "pages" / "frame.py"), default_timeout=60)
+        for name, value in query.items():
+            app.query_params[name] = value
+        app.run()
+        if path is not None:
+            app.switch_page(str(PROJECT / "pages" / "flow" / path)).run()
+        assert not app.exception, [e.message for e in app.exception]
+        return app.run
+
+    return {
+        "Overview, rerun": page(None),
+        "Sync, rerun": page("sync.py"),
+        "Runs, rerun": page("runs.py"),
+        "Runs, failed ones, rerun": page("runs.py", state="failed"),
+        "one run, rerun": page("runs.py", run="1000"),
+    }
+
+
+def run(size: str = "full") -> list[dict[str, Any]]:
+    """Measure and give rows of name, unit, ours, limit, peer, ratio (no peer: these limits are our own)."""
+    count = RUNS.get(size, 1_000_000)
+    folder = PROJECT / "var" / "bench"
+    file = ledger_of(count, folder)
+    ledger = Ledger(create(f"sqlite:///{file}"))
+    rows: list[dict[str, Any]] = []
+
+    def add(name: str, ours: float, limit: float) -> None:
+        rows.append({"name": name, "unit": "ms", "ours": round(ours, 2), "limit": limit, "peer": None, "ratio": None})
+
+    for name, action in measured_queries(ledger).items():
+        add(f"query: {name} ({count:,} runs)", _median(action), QUERY_LIMIT_MS)
+    ledger.close()
+    for name, action in measured_pages(folder, file).items():
+        add(f"page: {name} ({count:,} runs)", _median(action, 10), PAGE_LIMIT_MS)
+    return rows
+
+
+if __name__ == "__main__":
+    import sys
+
+    for row in run(sys.argv[1] if len(sys.argv) > 1 else "full"):
+        print(f"{row['ours']:>9.2f} {row['unit']} of {row['limit']:>5.0f}  {row['name']}")

@@ -1,0 +1,194 @@
+"""Tables, bars and downloads that pages share."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from novade_core.ledger.models import RunState
+from novade_core.ledger.queries import RunRow
+from pages.ui import status, words
+from pages.ui.markup import Markup, address, join, link, show, tag
+from pages.ui.page import Services
+
+#: What a spreadsheet takes for the start of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, how it lies, and whether the reader may hide it."""
+
+    name: str
+    lies: str = ""  #: a class: nv-right for figures, nv-wide for sentences, nv-tight for what does not wrap
+    title: str | None = None
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[Any]], *, caption: str, groups: bool = False) -> Markup:
+    """A table. With ``groups`` a row of one part is the heading of those below it."""
+    head = tag("tr", [tag("th", c.name, class_=c.lies or None, scope="col", title=c.title) for c in columns])
+    body = []
+    for row in rows:
+        if groups and len(row) == 1:
+            body.append(tag("tr", tag("th", row[0], scope="rowgroup", colspan=str(len(columns))), class_="nv-group"))
+            continue
+        body.append(tag("tr", [tag("td", part, class_=c.lies or None) for c, part in zip(columns, row, strict=True)]))
+    inner = tag("table", tag("thead", head), tag("tbody", body), aria_label=caption)
+    # A scrolling region has to be reachable by keyboard.
+    return tag("div", inner, class_="nv-scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV that a spreadsheet cannot take for formulas: such text gets an apostrophe in front."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([_plain(c) for c in columns])
+    writer.writerows([_plain(value) for value in row] for row in rows)
+    return out.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool | int | float):
+        return value
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) or text.startswith(_FORMULA) else text
+
+
+def facts(pairs: Iterable[tuple[str, Any]]) -> Markup:
+    """Names and values side by side."""
+    return tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs], class_="nv-facts")
+
+
+def run_link(run_id: int | None, text: Any = None, *, title: str | None = None) -> Markup | str:
+    """A link to a run."""
+    if run_id is None:
+        return words.DASH
+    return link(text if text is not None else f"run {run_id}", address("runs", run=run_id), title=title)
+
+
+def progress(run: RunRow, now: datetime) -> Markup:
+    """Bar and words of a run under way: rows, rate, what remains."""
+    value: Mapping[str, Any] = run.progress or {}
+    rows, total, rate = value.get("rows"), value.get("total"), value.get("rows_per_second")
+    said: list[Any] = [status.badge(run.state.value)]
+    if value.get("step"):
+        said.append(str(value["step"]))
+    if rows is not None:
+        said.append(f"{words.number(rows)} of {words.number(total)} rows" if total else f"{words.number(rows)} rows")
+    if rate:
+        said.append(f"{words.number(rate)} rows/s")
+        if total and rows is not None and total > rows:
+            said.append(f"about {words.duration((total - rows) / rate)} left")
+    if run.started_at is not None:
+        said.append(["for ", words.duration((now - run.started_at).total_seconds())])
+    share = None if not total or rows is None else min(100.0, 100.0 * rows / total)
+    bar = tag(
+        "div",
+        tag("div", class_="nv-fill", style=None if share is None else f"width:{share:.1f}%"),
+        class_="nv-track" + (" nv-unknown" if share is None else ""),
+        role="progressbar",
+        aria_label=f"Progress of run {run.id}",
+        aria_valuenow=None if share is None else f"{share:.0f}",
+        aria_valuemin="0",
+        aria_valuemax="100",
+    )
+    message = value.get("message")
+    return Markup(
+        tag("div", [tag("span", part) for part in said], class_="nv-row")
+        + bar
+        + (tag("div", message, class_="nv-mute-text") if message else "")
+    )
+
+
+def open_runs(services: Services, runs: Sequence[RunRow], now: datetime) -> None:
+    """What runs now with its progress, then what is queued and why it waits."""
+    zone = services.zone()
+    items = []
+    for run in runs:
+        name = [
+            tag("strong", run_link(run.id, services.label(run.subject), title=run.subject)),
+            tag("span", words.KINDS.get(run.kind, run.kind).lower(), class_="nv-mute-text"),
+            tag("span", run_link(run.id)),
+        ]
+        if run.state is not RunState.QUEUED:
+            items.append(tag("div", tag("div", name, class_="nv-row"), progress(run, now), class_="nv-item"))
+            continue
+        waits: list[Any] = ["asked ", words.when(run.requested_at, now, zone), " by ", run.requested_by]
+        if run.not_before is not None and run.not_before > now:
+            waits += [", try ", str(run.attempt), " starts ", words.when(run.not_before, now, zone)]
+        parts = [tag("div", name, class_="nv-row"), tag("div", status.badge("queued"), " ", waits)]
+        items.append(tag("div", parts, class_="nv-item"))
+    show(tag("div", items, class_="nv-list"))
+
+
+def runs(services: Services, rows: Sequence[RunRow], now: datetime) -> None:
+    """The list of runs."""
+    zone = services.zone()
+    columns = (
+        Column("Run"),
+        Column("State"),
+        Column("Stream", "nv-tight"),
+        Column("Kind", "nv-tight"),
+        Column("Asked", "nv-tight"),
+        Column("Took", "nv-right"),
+        Column("Rows loaded", "nv-right"),
+        Column("What happened", "nv-wide"),
+    )
+    body = []
+    for run in rows:
+        body.append(
+            (
+                run_link(run.id, str(run.id)),
+                status.badge(run.state.value),
+                link(services.label(run.subject), address("runs", stream=run.subject), title=run.subject),
+                words.KINDS.get(run.kind, run.kind),
+                words.when(run.requested_at, now, zone),
+                words.duration(took(run, now)),
+                words.number(run.loaded),
+                said(run),
+            )
+        )
+    show(table(columns, body, caption="Runs, newest first"))
+
+
+def took(run: RunRow, now: datetime) -> float | None:
+    """Seconds from start to end, or until now."""
+    return None if run.started_at is None else ((run.ended_at or now) - run.started_at).total_seconds()
+
+
+def said(run: RunRow) -> str:
+    """One sentence on a run, whatever its state."""
+    if run.headline or run.error_message:
+        return run.headline or run.error_message or ""
+    waiting = {"queued": "Waits for a worker.", "running": "Under way.", "cancelling": "Asked to end."}
+    return waiting.get(run.state.value, words.DASH)
+
+
+def csv_of_runs(rows: Iterable[RunRow]) -> str:
+    """Runs for a spreadsheet."""
+    names = (
+        "id", "subject", "kind", "state", "origin", "requested_by", "requested_at", "started_at", "ended_at",
+        "attempt", "read", "loaded", "rejected", "api_calls", "headline", "error_kind", "error_message",
+    )  # fmt: skip
+    return csv_text(names, ([getattr(run, name) for name in names] for run in rows))
+
+
+def keys_line(keys: Sequence[str]) -> Markup:
+    """Some keys, and how many more."""
+    shown = join(", ", [tag("code", key) for key in keys[:12]])
+    return Markup(shown + (f" and {len(keys) - 12:,} more" if len(keys) > 12 else ""))
+
+
+def download(label: str, text: Any, *, file_name: str, key: str) -> None:
+    """A download that is made when it is asked for and reruns nothing."""
+    st.download_button(
+        label, data=text, file_name=file_name, mime="text/csv", key=key, on_click="ignore", icon=":material/download:"
+    )

@@ -1,0 +1,111 @@
+"""Figures, times and lengths as people read them. A dash for "not known", never a zero in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from novade_core.monitoring.freshness import spoken
+from novade_core.settings import Environment
+from pages.ui.markup import Markup, tag
+
+DASH = "–"
+
+KINDS = {"incremental": "Incremental", "full": "Full reload", "backfill": "A window of the past"}
+_CONJUNCTION = " and "
+
+
+def number(value: float | None) -> str:
+    """12,345."""
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def counted(value: int, one: str, many: str | None = None) -> str:
+    """1 run, 2 runs."""
+    return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def size(value: int | None) -> str:
+    """7.9 MB."""
+    if value is None:
+        return DASH
+    amount = float(value)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:,.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:,.1f} {unit}"
+        amount /= 1000
+    return f"{amount:,.1f} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """3 min 20 s."""
+    if seconds is None:
+        return DASH
+    return "under 1 s" if 0 < seconds < 1 else spoken(timedelta(seconds=seconds))
+
+
+def minutes(value: float | None) -> str:
+    """About how long, for previews."""
+    return DASH if value is None else "under 1 min" if value < 1 else f"{value:,.0f} min"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """a, b and c."""
+    return _CONJUNCTION.join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def relative(instant: datetime, now: datetime) -> str:
+    """12 min ago; in 2 min."""
+    distance = now - instant
+    if abs(distance) < timedelta(seconds=1):
+        return "now"
+    return f"{spoken(distance)} ago" if distance > timedelta(0) else f"in {spoken(-distance)}"
+
+
+def zone_of(name: str | None) -> tzinfo:
+    """The viewer's zone as the browser says it; UTC where it says nothing that is known."""
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
+
+
+def utc(instant: datetime) -> str:
+    """2024-11-18 14:00:05 UTC."""
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def exact(instant: datetime, zone: tzinfo) -> str:
+    """In the viewer's zone, then UTC."""
+    local = instant.astimezone(zone)
+    return utc(instant) if zone is UTC else f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()} · {utc(instant)}"
+
+
+def when(instant: datetime | None, now: datetime, zone: tzinfo = UTC) -> Markup | str:
+    """Relative, with the exact instant on hover."""
+    if instant is None:
+        return DASH
+    return tag("time", relative(instant, now), datetime=instant.isoformat(), title=exact(instant, zone))
+
+
+def change(current: float, before: float) -> str | None:
+    """+12 %, against a week earlier; None where there is nothing to compare with."""
+    return None if not before else f"{(current - before) / before * 100:+.0f} %"
+
+
+def label_of(environment: Environment, subject: str) -> str:
+    """A stream as people say it; its id where it is not configured any more."""
+    return next((s.label for s in environment.streams if s.id == subject), subject)
+
+
+def command(*, kind: str, streams: Iterable[str], since: str | None = None, until: str | None = None) -> str:
+    """The same as a command."""
+    parts = ["python -m jobs sync", *streams]
+    if kind == "full":
+        parts.append("--full")
+    if since:
+        parts.append(f"--since {since}")
+    if until:
+        parts.append(f"--until {until}")
+    return " ".join(parts)
