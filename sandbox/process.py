@@ -12,12 +12,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+import duckdb
 import trustme
 import uvicorn
 from cryptography.hazmat.primitives import serialization
@@ -149,20 +150,26 @@ def open_org(options: Options, about: dict[str, Any], secret: dict[str, str]) ->
 class Server(uvicorn.Server):
     """uvicorn that says when it listens and ends without raising its signal again."""
 
-    def __init__(self, config: uvicorn.Config, ready: Any) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], gone: Callable[[], None]) -> None:
         super().__init__(config)
         self.ready = ready
+        self.gone = gone
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready()
 
+    def end_soon(self) -> None:
+        """Open downloads may not hold up the end: journal and database bear being cut off."""
+        time.sleep(1.2)
+        self.gone()
+        os._exit(0)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         def stop(*_: object) -> None:
-            # The second signal does not wait for open downloads.
-            self.force_exit = self.should_exit
             self.should_exit = True
+            threading.Thread(target=self.end_soon, daemon=True).start()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
@@ -190,8 +197,7 @@ def _watch(pid: int, server: Server) -> None:
     while not _parent_gone(pid):
         time.sleep(0.3)
     server.should_exit = True
-    time.sleep(1.2)
-    os._exit(0)
+    server.end_soon()
 
 
 def serve(options: Options) -> None:
@@ -232,14 +238,18 @@ def serve(options: Options) -> None:
         server_header=False,
         lifespan="off",
     )
-    server = Server(config, ready)
+    server = Server(config, ready, lambda: state.unlink(missing_ok=True))
     if options.parent_pid is not None:
         threading.Thread(target=_watch, args=(options.parent_pid, server), daemon=True).start()
     try:
         server.run(sockets=[listener])
     finally:
         state.unlink(missing_ok=True)
-        org.store.close()
+        try:
+            org.store.close()
+        except duckdb.Error:
+            # A download is still reading. The database bears it; the interpreter's own clean-up would only complain.
+            os._exit(0)
         lock.close()
 
 

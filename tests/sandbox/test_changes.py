@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import requests
 
 from .conftest import SHARED, Sandbox
 
@@ -279,13 +282,23 @@ def test_it_ends_with_its_parent(tmp_path):
     assert child.process.wait(timeout=4) == 0
 
 
-def test_it_stops_quickly_in_the_middle_of_a_download(tmp_path):
+def test_it_stops_quickly_in_the_middle_of_a_request(tmp_path):
     made = Sandbox(tmp_path, "--size", "200")
-    made.control("faults", {"job_delay_polls": 0})
+    made.control("faults", {"slow": 30})
+    made._token = "any"
+
+    def wait_for_an_answer():
+        with contextlib.suppress(requests.RequestException):
+            made.query("SELECT Id FROM User")
+
+    waiting = threading.Thread(target=wait_for_an_answer)
+    waiting.start()
+    time.sleep(0.3)
     began = time.monotonic()
     os.kill(made.process.pid, signal.SIGTERM)
     assert made.process.wait(timeout=5) == 0
     assert time.monotonic() - began < 2
+    waiting.join()
 
 
 # -- orgs from folders
