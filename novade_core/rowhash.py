@@ -20,6 +20,7 @@ not a signature. Test vectors: docs/row-hash.md. Every column of the stream take
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from novade_core.streams import Column, ColumnType
@@ -35,6 +36,11 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def quote_path(path: str) -> str:
+    """One file's name as an SQL string; to DuckDB's readers ``*``, ``?`` and ``[`` would be patterns."""
+    return "'" + re.sub(r"([*?\[])", r"[\1]", path).replace("'", "''") + "'"
+
+
 def canonical_duckdb(column: Column, reference: str) -> str:
     """The canonical text of one column as a DuckDB expression over ``reference`` (quoted already)."""
     match column.type:
@@ -46,6 +52,9 @@ def canonical_duckdb(column: Column, reference: str) -> str:
             text = f"CAST(epoch_us({reference}) AS VARCHAR)"
         case ColumnType.TEXT | ColumnType.TIME | ColumnType.JSON:
             text = reference
+        case ColumnType.DECIMAL if column.precision == column.scale:
+            # DuckDB leaves out the zero before the point here, and only here.
+            text = f"CASE WHEN {reference} < 0 THEN '-0' ELSE '0' END || CAST(abs({reference}) AS VARCHAR)"
         case _:
             text = f"CAST({reference} AS VARCHAR)"
     return f"coalesce({text}, chr(30))"

@@ -52,7 +52,8 @@ class LocalFolder:
             os.link(temporary, target)
             _sync_folder(target.parent)
         except FileExistsError as error:
-            if target.read_bytes() != content:
+            # read() tells a file in the place of a folder, or one without rights, from one with other content.
+            if self.read(path) != content:
                 raise StorageRefused(
                     f"The landing already holds another {path}.",
                     hint="Landed files are never rewritten; start the run again, it takes a new folder.",

@@ -15,8 +15,8 @@ from typing import Any
 
 import duckdb
 
-from novade_core.errors import ConfigurationError, TransferBroken
-from novade_core.rowhash import key_hash_duckdb, quote, row_hash_duckdb
+from novade_core.errors import ConfigurationError, StorageRefused, TransferBroken
+from novade_core.rowhash import key_hash_duckdb, quote, quote_path, row_hash_duckdb
 from novade_core.streams import Batch, Column, ColumnType, Stream, TextFile, WindowCount
 from novade_core.sync.typed import TypedExpression, typed
 
@@ -76,6 +76,11 @@ class ChunkWriter:
             path.unlink(missing_ok=True)
             line = next((part for part in str(error).splitlines() if part.strip()), type(error).__name__)
             raise TransferBroken(f"A batch of {self.stream.label} is malformed: {line[:120]}.") from error
+        except duckdb.IOException as error:
+            path.unlink(missing_ok=True)
+            raise StorageRefused(
+                f"A chunk of {self.stream.label} cannot be written to {self._scratch}: {str(error).splitlines()[0]}."
+            ) from error
         if rows + len(rejects) != batch.rows:
             path.unlink(missing_ok=True)
             raise TransferBroken(
@@ -95,13 +100,16 @@ class ChunkWriter:
 
     @staticmethod
     def _read(text: TextFile) -> str:
-        """The batch's file as a table function; every column text, nothing guessed."""
+        """The batch's file as a table function; every column text, nothing guessed.
+
+        Never with ``parallel=false``: DuckDB 2.0 then leaves out an unterminated last line without a word.
+        """
         columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in text.header)
         quoted = "true" if text.quoted_empty_is_null else "false"
         return (
-            f"read_csv({_text(str(text.path))}, auto_detect=false, header=true, columns={{{columns}}}, delim=',', "
+            f"read_csv({quote_path(str(text.path))}, auto_detect=false, header=true, columns={{{columns}}}, delim=',', "
             f"quote='\"', escape='\"', nullstr='', allow_quoted_nulls={quoted}, new_line='\\n', strict_mode=true, "
-            f"parallel=false, max_line_size={_LONGEST_LINE}, buffer_size={_LONGEST_LINE * 2}) raw"
+            f"max_line_size={_LONGEST_LINE}, buffer_size={_LONGEST_LINE * 2}) raw"
         )
 
     @staticmethod
@@ -169,8 +177,8 @@ class ChunkWriter:
         hour = "strftime(make_timestamp(_novade_source_version), '%Y-%m-%dT%H')" if self.stream.version_field else "''"
         rows = self._c.execute(
             f"SELECT {hour} AS hour, count(*), sum({self._key_hash}), sum(_novade_row_hash), "
-            "min(_novade_source_version), max(_novade_source_version) FROM read_parquet(?) GROUP BY 1 ORDER BY 1",
-            [str(path)],
+            "min(_novade_source_version), max(_novade_source_version) "
+            f"FROM read_parquet({quote_path(str(path))}) GROUP BY 1 ORDER BY 1"
         ).fetchall()
         hours = [WindowCount(hour=h, rows=n, key_hash=str(k), row_hash=str(r)) for h, n, k, r, _, _ in rows]
         return min(r[4] for r in rows), max(r[5] for r in rows), hours

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from novade_core.rowhash import quote
 from novade_core.streams import Column, ColumnType
 
+#: The instants that every warehouse, Parquet reader and Python can hold, and the same in milliseconds since 1970.
+_FIRST, _LAST = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+
 
 @dataclass(frozen=True, kw_only=True)
 class TypedExpression:
@@ -43,9 +47,12 @@ def typed(column: Column) -> TypedExpression:
             value = f"TRY_CAST({raw} AS DECIMAL({precision},{scale}))"
             # As many places as still leave room for the digits before the point.
             exact = f"TRY_CAST({raw} AS DECIMAL(38,{38 - (precision - scale)}))"
+            lossy = f"{exact} IS DISTINCT FROM {value}"
+            if precision > 26:  # too few places are left to see what rounding took, so the digits are looked at
+                lossy += f" OR regexp_matches({raw}, '^[^eE]*[.][0-9]{{{scale}}}[0-9]*[1-9][^eE]*$')"
             return TypedExpression(
                 value=value,
-                bad=f"({value} IS NULL OR {exact} IS DISTINCT FROM {value})",
+                bad=f"({value} IS NULL OR {lossy})",
                 reason=f"is not a number of at most {precision} digits, {scale} of them after the point",
             )
         case ColumnType.DOUBLE:
@@ -56,14 +63,24 @@ def typed(column: Column) -> TypedExpression:
         case ColumnType.DATE:
             value = f"TRY_CAST({raw} AS DATE)"
             return TypedExpression(
-                value=value, bad=f"({value} IS NULL OR length({raw}) <> 10)", reason="is not a date (YYYY-MM-DD)"
+                value=value,
+                # The cast also takes 2024/01/15, blanks, "epoch", infinity and years before 1; none of them comes back.
+                bad=f"(length({raw}) <> 10 OR CAST({value} AS VARCHAR) IS DISTINCT FROM {raw})",
+                reason="is not a date (YYYY-MM-DD)",
             )
         case ColumnType.TIMESTAMP:
             # Three spellings occur: …Z, …+0000, and epoch milliseconds as digits. DuckDB's cast to TIMESTAMP
             # drops any other offset without a word, so those go the slower way through TIMESTAMPTZ (zone UTC).
+            # Milliseconds outside the years 1 to 9999 become NULL first: epoch_ms raises on what it cannot hold.
+            digits = f"TRY_CAST({raw} AS BIGINT)"
+            epoch = f"epoch_ms(CASE WHEN {digits} BETWEEN {_FIRST_MS} AND {_LAST_MS} THEN {digits} END)"
             value = (
-                f"CASE WHEN {raw}[5] <> '-' THEN epoch_ms(TRY_CAST({raw} AS BIGINT)) "
+                f"CASE WHEN {raw}[5] <> '-' THEN {epoch} "
                 f"WHEN {raw}[-1] = 'Z' OR {raw}[-5:] = '+0000' THEN TRY_CAST({raw} AS TIMESTAMP) "
                 f"ELSE CAST(TRY_CAST({raw} AS TIMESTAMPTZ) AS TIMESTAMP) END"
             )
-            return TypedExpression(value=value, bad=f"({value}) IS NULL", reason="is not an instant (ISO 8601)")
+            return TypedExpression(
+                value=value,
+                bad=f"coalesce(({value}) NOT BETWEEN {_FIRST} AND {_LAST}, true)",
+                reason="is not an instant (ISO 8601) in the years 1 to 9999",
+            )

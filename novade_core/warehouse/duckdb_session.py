@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 import duckdb
 
 from novade_core.errors import ConfigurationError, LeaseLost, SchemaFrozen
-from novade_core.rowhash import quote
-from novade_core.streams import Column, DeleteMode, LoadResult, SchemaPolicy, Stream
+from novade_core.rowhash import quote, quote_path
+from novade_core.streams import Column, ColumnType, DeleteMode, LandedFile, LoadResult, SchemaPolicy, Stream
 from novade_core.warehouse.base import LoadOutcome, LoadRequest, SchemaChange
 from novade_core.warehouse.schema import NOVADE_COLUMNS_DUCKDB, duckdb_type, sideline, widened
 
@@ -27,11 +27,6 @@ Work = Callable[[LoadRequest, Sequence[int]], LoadOutcome]
 def table_name(stream: Stream) -> str:
     """``"salesforce"."contact"``."""
     return f"{quote(stream.source)}.{quote(stream.name)}"
-
-
-def _literal(text: str) -> str:
-    """A file name as an SQL string; read_parquet takes no parameter list inside a UNION."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _key(stream: Stream, prefix: str = "") -> str:
@@ -139,27 +134,21 @@ class DuckDBSession:
         changes, targets = self._shape(request, [request.manifests[i].columns for i in fresh])
         self._stage(request, fresh)
         self._classify(stream, table)
+        self._note_landing(stream, table)
         hard = stream.delete_mode is DeleteMode.HARD
         self._c.execute("CREATE TEMP TABLE stage_keys AS SELECT key FROM stage_verdict WHERE verdict = 'load'")
-        absent = [name for name in targets if name not in self._landed_names(request, fresh)]
+        shown = [self._landed_names(request.manifests[i]) for i in fresh]
+        absent = [name for name in targets if any(name not in names for names in shown)]
         if absent:
             # A field that the source no longer shows keeps its last value: a lost permission is not a NULL.
             kept = ", ".join(quote(n) for n in absent)
             self._c.execute(
-                f"CREATE TEMP TABLE stage_kept AS SELECT {_key(stream, 't.')} AS key, {kept} FROM {table} t "
+                f"CREATE TEMP TABLE stage_kept AS SELECT {_key(stream, 't.')} AS _novade_key, {kept} FROM {table} t "
                 f"WHERE {_key(stream, 't.')} IN (SELECT key FROM stage_keys)"
             )
         self._c.execute(f"DELETE FROM {table} WHERE {_key(stream)} IN (SELECT key FROM stage_keys)")
         self._insert(request, fresh, table, targets, absent, skip_deleted=hard)
-        self._c.execute(
-            "DELETE FROM novade.novade_tombstones WHERE stream = ? AND key IN (SELECT key FROM stage_keys)", [stream.id]
-        )
-        if hard:
-            self._c.execute(
-                "INSERT INTO novade.novade_tombstones SELECT ?, key, version, hash, seq FROM stage_verdict "
-                "WHERE verdict = 'load' AND deleted",
-                [stream.id],
-            )
+        self._bury(stream)
         results = self._results(request, fresh)
         self._drop_stage()
         return LoadOutcome(results=results, changes=changes)
@@ -167,16 +156,20 @@ class DuckDBSession:
     def _swap(self, request: LoadRequest, _fresh: Sequence[int]) -> LoadOutcome:
         """A new table beside the old one, filled with all manifests (their markers are renewed), then renamed."""
         stream = request.stream
+        if not request.manifests:  # nothing tells the columns, so an empty table keeps its own
+            if self._table_columns(stream):
+                self._c.execute(f"DELETE FROM {table_name(stream)}")
+            return LoadOutcome(results=(), changes=())
         everything = range(len(request.manifests))
-        columns = self._columns_of([m.columns for m in request.manifests])
+        targets = self._union([m.columns for m in request.manifests])
         new = f"{quote(stream.source)}.{quote(stream.name + '__novade_new')}"
         self._c.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(stream.source)}")
         self._c.execute(f"DROP TABLE IF EXISTS {new}")
-        self._create(new, columns)
+        self._create(new, targets)
         self._stage(request, everything)
         self._classify(stream, None)
-        targets = {c.name: duckdb_type(c) for c in columns}
         self._insert(request, everything, new, targets, [], skip_deleted=stream.delete_mode is DeleteMode.HARD)
+        self._bury(stream)
         results = self._results(request, everything)
         self._drop_stage()
         self._c.execute(f"DROP TABLE IF EXISTS {table_name(stream)}")
@@ -197,13 +190,17 @@ class DuckDBSession:
             f"_novade_deleted_at IS NOT NULL AS deleted, {request.manifests[i].seq}::BIGINT AS seq, "
             f"file_index AS file, file_row_number AS place FROM ({self._files(request.locations[i])})"
             for i in fresh
+            if request.locations[i]  # a manifest of rejects only has no file
+        ] or [
+            "SELECT '' AS key, 0::BIGINT AS version, 0::BIGINT AS hash, false AS deleted, 0::BIGINT AS seq, 0 AS file, "
+            "0::BIGINT AS place LIMIT 0"
         ]
         self._c.execute("CREATE TEMP TABLE stage AS " + " UNION ALL ".join(parts))
 
     def _files(self, locations: Sequence[str]) -> str:
         """The files of one manifest, named one by one, each row with its place."""
         return " UNION ALL BY NAME ".join(
-            f"SELECT *, {index} AS file_index FROM read_parquet({_literal(path)}, file_row_number = true)"
+            f"SELECT *, {index} AS file_index FROM read_parquet({quote_path(path)}, file_row_number = true)"
             for index, path in enumerate(locations)
         )
 
@@ -225,7 +222,7 @@ class DuckDBSession:
             against = (
                 f"SELECT {_key(stream)} AS key, _novade_source_version AS version, _novade_row_hash AS hash, "
                 f"_novade_landed_seq AS seq FROM {table} UNION ALL "
-                f"SELECT key, version, row_hash, landed_seq FROM novade.novade_tombstones WHERE stream = {_literal(stream.id)}"
+                f"SELECT key, version, row_hash, landed_seq FROM novade.novade_tombstones WHERE stream = $stream"
             )
         self._c.execute(
             f"""CREATE TEMP TABLE stage_verdict AS
@@ -237,13 +234,44 @@ class DuckDBSession:
                      WHEN r.hash = h.hash THEN 'unchanged'
                      WHEN r.seq >= h.seq THEN 'load'
                      ELSE 'superseded' END AS verdict
-            FROM ranked r LEFT JOIN held h ON h.key = r.key"""
+            FROM ranked r LEFT JOIN held h ON h.key = r.key""",
+            {"stream": stream.id} if table is not None else None,
         )
         if self._one("SELECT count(*) FROM stage_verdict") != self._one("SELECT count(*) FROM stage"):
             raise ConfigurationError(
                 f"{stream.id}: the warehouse table holds a key twice, so a load cannot tell which row it replaces.",
                 hint=f"Reload the stream in full: python -m jobs sync {stream.id} --full",
                 origin="warehouse",
+            )
+
+    def _note_landing(self, stream: Stream, table: str) -> None:
+        """What landed again unchanged has its place in the order of landings from the later one.
+
+        Otherwise a manifest that landed between the two and is loaded after them would pass for the latest.
+        """
+        for target, key, of in (
+            (table, _key(stream, "t."), "true"),
+            ("novade.novade_tombstones", "t.key", "t.stream = $stream"),
+        ):
+            seq = "_novade_landed_seq" if target == table else "landed_seq"
+            self._c.execute(
+                f"UPDATE {target} t SET {seq} = v.seq FROM stage_verdict v "
+                f"WHERE v.verdict = 'unchanged' AND {of} AND {key} = v.key AND t.{seq} < v.seq",
+                {"stream": stream.id} if "$" in of else None,
+            )
+
+    def _bury(self, stream: Stream) -> None:
+        """Tombstones of the loaded keys: none for what lives, one for what a hard delete removed."""
+        self._c.execute(
+            "DELETE FROM novade.novade_tombstones WHERE stream = ? "
+            "AND key IN (SELECT key FROM stage_verdict WHERE verdict = 'load')",
+            [stream.id],
+        )
+        if stream.delete_mode is DeleteMode.HARD:
+            self._c.execute(
+                "INSERT INTO novade.novade_tombstones SELECT ?, key, version, hash, seq FROM stage_verdict "
+                "WHERE verdict = 'load' AND deleted",
+                [stream.id],
             )
 
     def _insert(
@@ -271,14 +299,15 @@ class DuckDBSession:
                     origin = next(c.name for c in manifest.columns if sideline(c) == name)
                     names.append(name)
                     values.append(f"CAST(s.{quote(origin)} AS {sql_type})")
-                elif name in absent:
+                elif name in absent and name not in self._landed_names(manifest):
                     names.append(name)
                     values.append(f"k.{quote(name)}")
             source = f"({self._files(request.locations[index])}) s"
             if absent:
-                source += f" LEFT JOIN stage_kept k ON k.key = {_key(stream, 's.')}"
+                source += f" LEFT JOIN stage_kept k ON k._novade_key = {_key(stream, 's.')}"
             total, wanted = self._pair(
-                f"SELECT count(*), count(*) FILTER (WHERE {condition}) FROM stage_verdict v WHERE v.seq = {manifest.seq}"
+                f"SELECT count(*), count(*) FILTER (WHERE {condition}) FROM stage_verdict v "
+                f"WHERE v.seq = {manifest.seq}"
             )
             if wanted == 0:
                 continue
@@ -327,21 +356,19 @@ class DuckDBSession:
     # Schema
 
     @staticmethod
-    def _columns_of(sets: Sequence[Sequence[Column]]) -> list[Column]:
-        """The union of several manifests' columns, the newest definition of each, in first-seen order."""
-        merged: dict[str, Column] = {}
-        for columns in sets:
-            for column in columns:
-                merged[column.name] = column
-        return list(merged.values())
+    def _union(sets: Sequence[Sequence[Column]]) -> dict[str, str]:
+        """Columns of a new table that holds all of these: widened where they differ, or else sidelined."""
+        types: dict[str, str] = {}
+        for column in (c for columns in sets for c in columns):
+            wanted = duckdb_type(column)
+            fitting = widened(types.setdefault(column.name, wanted), wanted)
+            types[column.name if fitting else sideline(column)] = fitting or wanted
+        return types
 
     @staticmethod
-    def _landed_names(request: LoadRequest, fresh: Sequence[int]) -> set[str]:
-        names: set[str] = set()
-        for index in fresh:
-            for column in request.manifests[index].columns:
-                names |= {column.name, sideline(column)}
-        return names
+    def _landed_names(manifest: LandedFile) -> set[str]:
+        """Columns that a manifest answers for: its own, and every sideline of theirs."""
+        return {name for c in manifest.columns for name in (c.name, *(f"{c.name}__{t}" for t in ColumnType))}
 
     @staticmethod
     def _goes_to(column: Column, targets: dict[str, str]) -> str:
@@ -350,9 +377,8 @@ class DuckDBSession:
         fits = own is not None and widened(own, duckdb_type(column)) == own
         return column.name if fits else sideline(column)
 
-    def _create(self, table: str, columns: Sequence[Column]) -> None:
-        listed = [f"{quote(c.name)} {duckdb_type(c)}" for c in columns]
-        listed += [f"{quote(n)} {t}" for n, t in NOVADE_COLUMNS_DUCKDB.items()]
+    def _create(self, table: str, types: dict[str, str]) -> None:
+        listed = [f"{quote(n)} {t}" for n, t in (types | NOVADE_COLUMNS_DUCKDB).items()]
         self._c.execute(f"CREATE TABLE {table} ({', '.join(listed)})")
 
     def _table_columns(self, stream: Stream) -> dict[str, str]:
@@ -369,13 +395,14 @@ class DuckDBSession:
         """Create or alter the table so that the landed columns fit; answers changes and the table's own columns."""
         stream = request.stream
         table = table_name(stream)
-        columns = self._columns_of(sets)
         self._c.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(stream.source)}")
         existing = {n: t for n, t in self._table_columns(stream).items() if n not in NOVADE_COLUMNS_DUCKDB}
         if not existing:
-            self._create(table, columns)
-            return (), {c.name: duckdb_type(c) for c in columns}
+            existing = self._union(sets)
+            self._create(table, existing)
+            return (), existing
         changes: list[SchemaChange] = []
+        columns = [c for columns in sets for c in columns]
         for column in columns:
             wanted = duckdb_type(column)
             current = existing.get(column.name)
@@ -431,6 +458,8 @@ class DuckDBSession:
 
     def keys(self, stream: Stream, field: str, month: str) -> Iterator[str]:
         """See Session.keys."""
+        if not self._table_columns(stream):
+            return
         cursor = self._c.execute(
             f"SELECT {_key(stream)} FROM {table_name(stream)} "
             f"WHERE _novade_deleted_at IS NULL AND strftime({quote(field)}, '%Y-%m') = ?",
