@@ -19,6 +19,7 @@
     │   ├── ExtractionLost       a job or locator is gone; start this window again
     │   ├── WarehouseBusy        somebody else holds the warehouse file
     │   └── LeaseHeld            another worker is on this stream
+    ├── ProtocolBroken           the source contradicts itself; trying again would loop
     ├── StorageRefused           the landing or warehouse cannot be written (rights, disk full)
     ├── DataRejected             more records than the limit could not be typed
     ├── VerificationFailed       the counts do not add up
@@ -167,6 +168,13 @@ class LeaseHeld(RetryableError):
     """Another worker runs this stream at the moment."""
 
     default_hint = "Wait for that run to end, or cancel it."
+
+
+class ProtocolBroken(NovadeError):
+    """The source contradicts itself, such as a continuation that leads to itself."""
+
+    origin = "source"
+    default_hint = "Start the run again later; if it stays, report it to the vendor with the run's log."
 
 
 class StorageRefused(NovadeError):

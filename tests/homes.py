@@ -47,7 +47,7 @@ busy_wait_seconds = 3
 poll_seconds = 0.02
 retry_base_seconds = 0.02
 bulk_page_rows = 100
-window_rows = 1000
+window_rows = 100000
 {salesforce}
 
 [streams]

@@ -133,9 +133,10 @@ def _by_code(code: str, text: str, detail: str) -> NovadeError | None:
 
 def login_fault(code: object, text: object, domain: str) -> NovadeError:
     """A refused login. The library's texts hold no secret."""
+    if isinstance(code, int) or str(code) == "rate_limit_exceeded":
+        # A number is the HTTP status of an answer that was no JSON: a proxy's page, not Salesforce's word.
+        return SourceUnavailable(f"The Salesforce login at {domain} is not available ({code}).")
     said = " ".join(f"{code}: {text}".split())[:300]
-    if str(code) in ("500", "502", "503", "504", "rate_limit_exceeded"):
-        return SourceUnavailable(f"The Salesforce login at {domain} is not available: {said}")
     hints = {
         "invalid_grant": "Check the user name, the External Client App's consumer key and certificate, and that an "
         "administrator has pre-authorised the user.",

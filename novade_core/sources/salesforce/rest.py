@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from novade_core.errors import TransferBroken
+from novade_core.errors import ProtocolBroken
 from novade_core.sources.salesforce.client import Client
 from novade_core.sources.textfile import write_text
 from novade_core.streams import Batch, Column, ColumnType
@@ -27,17 +27,23 @@ class RestReader:
     def pages(self, soql: str, doing: str, start: str | None = None) -> Iterator[Mapping[str, Any]]:
         """The answer's pages; ``start`` is a former page's nextRecordsUrl."""
         seen: set[str] = set()
+        received = 0
         if start is None:
             page = self._client.json("GET", "queryAll/", doing, params={"q": soql})
         else:
             page = self._client.json("GET", start, doing)
         while True:
+            received += len(page["records"] or [])
+            if received > int(page["totalSize"]) > 0:
+                raise ProtocolBroken(
+                    f"Salesforce announced {page['totalSize']} records and goes on after {received:,} while {doing}."
+                )
             yield page
             following = page.get("nextRecordsUrl")
             if page.get("done", True) or not following:
                 return
             if following in seen:
-                raise TransferBroken(f"Salesforce gave the same continuation twice while {doing}.")
+                raise ProtocolBroken(f"Salesforce gave the same continuation twice while {doing}.")
             seen.add(following)
             page = self._client.json("GET", following, doing)
 
