@@ -1,4 +1,4 @@
-"""What pages cost on a ledger of a million runs: every query's median, and the script time of a rerun.
+"""Pages: queries and reruns on a million runs.
 
 The ledger is built once into ``var/bench`` and used again. Limits are those of docs/console.md: 20 ms for
 a query, 100 ms for a rerun of a page.
@@ -25,8 +25,6 @@ from novade_core.streams import RunKind
 QUERY_LIMIT_MS = 20.0
 PAGE_LIMIT_MS = 100.0
 RUNS = {"small": 100_000}
-#: A fixed end of history, so that a cached ledger stays true; pages are measured with the real clock as well.
-_STREAMS = ("account", "contact", "lead", "opportunity", "case", "task", "user")
 
 _RUNS_SQL = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :runs),
@@ -46,7 +44,8 @@ SELECT i, 'salesforce.' || CASE i % 7 WHEN 0 THEN 'account' WHEN 1 THEN 'contact
          WHEN dice % 100 < 95 THEN 'succeeded' WHEN dice % 100 < 97 THEN 'failed'
          WHEN dice % 100 < 98 THEN 'partial' WHEN dice % 100 < 99 THEN 'abandoned' ELSE 'cancelled' END,
     'schedule', 'schedule', strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch') || '000', 50, 1, '{}',
-    'host:1:1', i, CASE WHEN i > :runs - 3 THEN NULL ELSE strftime('%Y-%m-%d %H:%M:%f', at + 1, 'unixepoch') || '000' END,
+    'host:1:1', i,
+    CASE WHEN i > :runs - 3 THEN NULL ELSE strftime('%Y-%m-%d %H:%M:%f', at + 1, 'unixepoch') || '000' END,
     CASE WHEN i > :runs - 5 THEN NULL ELSE strftime('%Y-%m-%d %H:%M:%f', at + 40, 'unixepoch') || '000' END,
     rows, rows, rows, 0, 0, 0, 0, 0, rows * 200, 7, 400, 100000, 100000,
     strftime('%Y-%m-%d %H:%M:%f', at, 'unixepoch') || '000',
@@ -97,15 +96,17 @@ def ledger_of(runs: int, folder: Path) -> Path:
         c.execute(
             text(
                 "INSERT INTO daily (day, stream, runs, failed, read, loaded, rejected, bytes_in, api_calls, busy_ms)"
-                " SELECT substr(requested_at, 1, 10), subject, count(*), sum(state = 'failed'), sum(read), sum(loaded), 0,"
-                " sum(bytes_in), sum(api_calls), 0 FROM runs GROUP BY 1, 2"
+                " SELECT substr(requested_at, 1, 10), subject, count(*), sum(state = 'failed'), sum(read), sum(loaded),"
+                " 0, sum(bytes_in), sum(api_calls), 0 FROM runs GROUP BY 1, 2"
             )
         )
         c.execute(
             text(
-                "INSERT INTO stream_status (stream, source, first_loaded_at, last_run_id, last_run_state, last_success_id,"
-                " last_load_at, data_to, source_count, warehouse_count, comparison_state, comparison_sentence, paused)"
-                " SELECT subject, source, min(requested_at), max(id), 'succeeded', max(id), max(ended_at), max(data_to),"
+                "INSERT INTO stream_status (stream, source, first_loaded_at, last_run_id, last_run_state,"
+                " last_success_id, last_load_at, data_to, source_count, warehouse_count, comparison_state,"
+                " comparison_sentence, paused)"
+                " SELECT subject, source, min(requested_at), max(id), 'succeeded', max(id),"
+                " max(ended_at), max(data_to),"
                 " 100000, 100000, 'equal', '100,000 records on both sides.', 0 FROM runs WHERE state = 'succeeded'"
                 " GROUP BY subject, source"
             )

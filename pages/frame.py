@@ -8,7 +8,7 @@ from pages.ui import page
 
 _HERE = Path(__file__).parent
 
-st.set_page_config(page_title="Novade", layout="wide", initial_sidebar_state="auto")
+st.set_page_config(layout="wide")
 st.html(_HERE / "ui" / "console.css")
 
 with page.guarded():
@@ -21,25 +21,31 @@ _pages = {
         st.Page(
             _HERE / "flow" / "overview.py",
             title="Overview",
-            icon=":material/monitor_heart:",
             default=True,
             help="Is data moving, can I believe it, what does it cost?",
         ),
         st.Page(
             _HERE / "flow" / "sync.py",
             title="Sync",
-            icon=":material/sync:",
             url_path="sync",
             help="Bring streams here now.",
         ),
         st.Page(
             _HERE / "flow" / "runs.py",
             title="Runs",
-            icon=":material/list_alt:",
             url_path="runs",
             help="What happened, and why?",
         ),
     ],
 }
+# Streamlit's own sidebar is a list that screen readers cannot follow once it has sections, so ours is drawn here.
+_chosen = st.navigation(_pages, position="hidden")
+with st.sidebar:
+    for _section, _members in _pages.items():
+        st.caption(_section)
+        for _member in _members:
+            st.page_link(_member, width="stretch")
+# Pages have no icon: Streamlit would fetch it as a favicon from a foreign server.
+st.set_page_config(page_title=f"{_chosen.title} · {_environment.label}", page_icon=str(_HERE / "ui" / "favicon.svg"))
 with page.guarded():
-    st.navigation(_pages, expanded=True).run()
+    _chosen.run()

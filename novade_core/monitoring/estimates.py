@@ -55,7 +55,9 @@ def preview_of(history: StreamHistory) -> Preview:
             euros=None,
             basis="from the source's last count; no run of this kind yet",
         )
-    return Preview(streams=1, rows=None, calls=None, minutes=None, euros=None, basis="not known before its first run")
+    return Preview(
+        streams=1, rows=None, calls=None, minutes=None, euros=None, basis="not known; no run of this kind yet"
+    )
 
 
 def total_of(previews: Iterable[Preview]) -> Preview:
@@ -73,5 +75,5 @@ def total_of(previews: Iterable[Preview]) -> Preview:
         calls=add([p.calls for p in parts]),
         minutes=None if not parts or None in minutes else sum(m for m in minutes if m is not None),
         euros=None,
-        basis=f"{unknown} of {len(parts)} streams have no history yet" if unknown else "from earlier runs",
+        basis=f"{unknown} of {len(parts)} streams have no history yet" if unknown else "the sum of them",
     )

@@ -13,7 +13,7 @@ from novade_core.ledger.models import RunState
 from novade_core.monitoring.freshness import Freshness, FreshState, freshness_of
 from pages.ui import page, status, tables, words
 from pages.ui.markup import Markup, address, join, link, show, tag
-from pages.ui.tables import Column
+from pages.ui.tables import Column, Tile
 
 services = page.open_page("Overview", "Is data moving, can I believe it, what does it cost?")
 
@@ -92,7 +92,7 @@ def headline(all_lines: list[Line], today: int, running: int) -> None:
         what = f"All {count} streams are fresh" if fresh == count else f"{fresh} of {count} streams are fresh{others}"
         status.headline(what, "; ", arrived)
         return
-    verb = "stream needs" if count == 1 else "streams need"
+    verb = ("stream" if count == 1 else "streams") + (" needs" if len(clauses) == 1 else " need")
     parts: list[object] = [f"{len(clauses)} of {count} {verb} you: ", join("; ", clauses[:3])]
     if len(clauses) > 3:
         parts.append(f"; and {len(clauses) - 3} more")
@@ -115,61 +115,41 @@ def metrics(all_lines: list[Line], totals: tuple[summaries.DayTotal, ...], now: 
     fresh = sum(line.fresh.state is FreshState.FRESH for line in all_lines)
     differ = sum(line.facts.comparison_state == "differs" for line in all_lines)
     compared = sum(line.facts.comparison_state not in (None, "unknown") for line in all_lines)
-    against = "7 days against the 7 before"
-    with st.grid(5, min_column_width=150):
-        st.metric(
-            "Fresh streams",
-            f"{fresh} of {len(all_lines)}",
-            border=True,
-            height="stretch",
-            chart_data=[moving[d] for d in days],
-            chart_type="bar",
-            help="Loaded within their limit. Bars: streams with a run that worked, by day, for two weeks.",
-        )
-        st.metric(
-            "Rows today",
-            words.number(loaded[days[-1]]),
-            delta=words.change(sum(rows[7:]), sum(rows[:7])),
-            delta_color="off",
-            delta_description=against if sum(rows[:7]) else None,
-            border=True,
-            height="stretch",
-            chart_data=rows,
-            chart_type="bar",
-            help="Loaded since 00:00 UTC. Bars: by day, for two weeks.",
-        )
-        st.metric(
-            "Failed runs, 24 h",
-            words.number(broken),
-            delta=sum(failures[7:]) - sum(failures[:7]),
-            delta_color="inverse",
-            delta_description=against,
-            border=True,
-            height="stretch",
-            chart_data=failures,
-            chart_type="bar",
-            help="Failed or abandoned. Bars: failed by day, for two weeks.",
-        )
-        st.metric(
-            "Streams that differ",
-            words.number(differ) if compared else words.DASH,
-            border=True,
-            height="stretch",
-            delta=f"{compared} compared" if compared else None,
-            delta_color="off",
-            delta_arrow="off",
-            help="Between the source's count and the warehouse's, at the last comparison.",
-        )
-        st.metric(
-            "Cost this month",
-            words.DASH,
-            border=True,
-            height="stretch",
-            delta="not known yet",
-            delta_color="off",
-            delta_arrow="off",
-            help="Known once prices are entered.",
-        )
+    more = sum(failures[7:]) - sum(failures[:7])
+    rows_change = words.change(sum(rows[7:]), sum(rows[:7]))
+    tiles = (
+        Tile(
+            name="Fresh streams",
+            value=f"{fresh} of {len(all_lines)}",
+            note="with a run that worked, by day",
+            days=tuple(moving[d] for d in days),
+            title="Loaded within their limit. Bars: streams with a run that worked, by day, for two weeks.",
+        ),
+        Tile(
+            name="Rows today",
+            value=words.number(loaded[days[-1]]),
+            note=f"{rows_change} this week vs last".replace("-", "−") if rows_change else "loaded, by day",
+            days=tuple(rows),
+            title="Loaded since 00:00 UTC. Bars: by day, for two weeks; change: 7 days against the 7 before.",
+        ),
+        Tile(
+            name="Failed runs, 24 h",
+            value=words.number(broken),
+            note=f"{more:+d} this week vs last".replace("-", "−") if more else "as many this week as last",
+            days=tuple(failures),
+            tone="bad",
+            href=address("runs", state="failed"),
+            title="Failed or abandoned. Bars: failed by day, for two weeks; change: 7 days against the 7 before.",
+        ),
+        Tile(
+            name="Streams that differ",
+            value=words.number(differ) if compared else words.DASH,
+            note=f"{compared} compared" if compared else "none compared yet",
+            title="Between the source's count and the warehouse's, at the last comparison.",
+        ),
+        Tile(name="Cost this month", value=words.DASH, note="not known yet", title="Known once prices are entered."),
+    )
+    tables.tiles(tiles)
 
 
 _ORDER = {
@@ -190,10 +170,10 @@ _COLUMNS = (
     Column("Stream", "nv-tight"),
     Column("State"),
     Column("Proven up to date", "nv-tight", "When a run last proved the stream up to date, against its limit"),
-    Column("Newest record", "nv-tight", "Age of the newest record at the source"),
-    Column("Last run", "nv-tight"),
+    Column("Newest record", "nv-tight nv-extra", "Age of the newest record at the source"),
+    Column("Last run", "nv-tight nv-extra"),
     Column("Rows, 7 days", "nv-right"),
-    Column("EUR per 1,000", "nv-right", "Not known before prices are entered"),
+    Column("EUR per 1,000", "nv-right nv-extra", "Not known before prices are entered"),
     Column("Last comparison", "nv-wide"),
 )
 
@@ -202,12 +182,12 @@ def streams_table(all_lines: list[Line], now: datetime) -> None:
     """Streams by source."""
     zone = services.zone()
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
-        st.subheader("Streams", anchor=False, width="content")
+        st.header("Streams", anchor=False, width="content")
         with st.popover("Search, sort, columns", type="tertiary", key="overview_view"):
             wanted = st.text_input("Search", key="overview_search", type="search")
             order = st.selectbox("Sort", list(_SORTS), key="overview_sort")
             names = [c.name for c in _COLUMNS[1:]]
-            hidden = st.pills("Hide columns", names, selection_mode="multi", key="overview_hidden", wrap=True)
+            hidden = st.multiselect("Hide columns", names, key="overview_hidden", wrap=True)
             tables.download(
                 "Download CSV",
                 lambda: csv_of(all_lines),

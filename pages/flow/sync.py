@@ -97,15 +97,14 @@ def chosen_kind() -> RunKind:
     """Incremental, full or a window."""
     given = st.query_params.get("kind", "")
     st.session_state["sync_kind"] = given if given in words.KINDS else RunKind.INCREMENTAL.value
-    st.segmented_control(
+    st.radio(
         "Kind",
         list(words.KINDS),
         format_func=words.KINDS.__getitem__,
         key="sync_kind",
-        required=True,
+        horizontal=True,
         on_change=to_url,
         args=("kind", "sync_kind"),
-        wrap=True,
     )
     kind = RunKind(st.session_state["sync_kind"])
     show(tag("p", _EXPLAINED[kind], class_="nv-aside"))
@@ -118,7 +117,7 @@ def chosen_window(now: datetime) -> tuple[datetime, datetime]:
     st.session_state["sync_until"] = instant("until", now)
     low, high = st.columns(2)
     for column, name, label in ((low, "since", "From (UTC, included)"), (high, "until", "Until (UTC, not included)")):
-        column.datetime_input(label, key=f"sync_{name}", on_change=to_url, args=(name, f"sync_{name}"), required=True)
+        column.datetime_input(label, key=f"sync_{name}", on_change=to_url, args=(name, f"sync_{name}"))
     ends = []
     for name in ("since", "until"):
         given = st.session_state[f"sync_{name}"] or now.replace(tzinfo=None)
@@ -149,6 +148,7 @@ def start(chosen: list[Stream], kind: RunKind, window: tuple[datetime, datetime]
             st.session_state["sync_refused"] = (error.message, error.hint)
             break
     st.session_state["sync_started"] = asked
+    services.forget()
 
 
 @st.dialog("Reload in full?")
@@ -157,8 +157,8 @@ def confirm(chosen: list[Stream], rows: str) -> None:
     names = words.listed([s.label for s in chosen])
     show(tag("p", f"{names}: everything is read again ({rows} rows), and the tables are replaced when it has worked."))
     with st.container(horizontal=True):
-        if st.button("Reload now", key="sync_confirm", type="primary"):
-            start(chosen, RunKind.FULL, None)
+        asked = (chosen, RunKind.FULL, None)
+        if st.button("Reload now", key="sync_confirm", type="primary", on_click=start, args=asked):
             st.rerun()
         if st.button("Keep as it is", key="sync_keep"):
             st.rerun()
@@ -200,7 +200,7 @@ def headline() -> None:
     clauses = []
     if names:
         more = f" and {len(running) - 3} more" if len(running) > 3 else ""
-        clauses.append([join(", ", names), more, " running" if len(running) == 1 else " are running"])
+        clauses.append([join(", ", names), more, " is running" if len(running) == 1 else " are running"])
     if queued:
         clauses.append(link(words.counted(queued, "run") + " queued", address("runs", state="queued")))
     status.headline(join("; ", clauses), ".")

@@ -23,9 +23,9 @@ from pages.ui.tables import Column
 _LOG_LINES = 200
 _ORIGINS = {"source": "the source", "landing": "the landing", "warehouse": "the warehouse", "us": "this installation"}
 _SEEMS = {
-    "queued": "waits for a worker",
-    "running": "is running",
-    "cancelling": "was asked to end",
+    "queued": "waits for a worker, asked for",
+    "running": "is running, started",
+    "cancelling": "was asked to end, started",
     "succeeded": "succeeded",
     "partial": "succeeded, with rejected records",
     "failed": "failed",
@@ -99,7 +99,14 @@ def details(services: Services, run: RunDetail, now: datetime) -> None:
     pairs: list[tuple[str, Any]] = [
         ("State", status.badge(run.state.value)),
         ("Kind", [words.KINDS.get(run.kind, run.kind), [", ", window] if window else None]),
-        ("Asked", [words.when(run.requested_at, now, zone), f" by {run.requested_by} ({run.origin})"]),
+        (
+            "Asked",
+            [
+                words.when(run.requested_at, now, zone),
+                f" by {run.requested_by}",
+                f" ({run.origin})" if run.origin != run.requested_by else None,
+            ],
+        ),
         ("Started", words.when(run.started_at, now, zone)),
         ("Ended", words.when(run.ended_at, now, zone)),
         ("Attempt", str(run.attempt)),
@@ -211,6 +218,16 @@ def again(services: Services, run: RunDetail) -> None:
         )
     except NovadeError as error:
         st.session_state["run_said"] = (error.message, error.hint)
+    services.forget()
+
+
+def cancel(services: Services, run_id: int) -> None:
+    """Ask for the run's end; a run that has ended meanwhile says so."""
+    try:
+        ask_to_cancel(services.ledger, run_id=run_id, who=services.who, now=services.now())
+    except NovadeError as error:
+        st.session_state["run_said"] = (error.message, error.hint)
+    services.forget()
 
 
 @st.dialog("Cancel this run?")
@@ -223,11 +240,7 @@ def confirm_cancel(services: Services, run: RunDetail) -> None:
     )
     show(tag("p", f"Run {run.id:,}, {services.label(run.subject)}. {kept}"))
     with st.container(horizontal=True):
-        if st.button("Cancel it", key="run_cancel_confirm", type="primary"):
-            try:
-                ask_to_cancel(services.ledger, run_id=run.id, who=services.who, now=services.now())
-            except NovadeError as error:
-                st.session_state["run_said"] = (error.message, error.hint)
+        if st.button("Cancel it", key="run_cancel_confirm", type="primary", on_click=cancel, args=(services, run.id)):
             st.rerun()
         if st.button("Let it run", key="run_cancel_keep"):
             st.rerun()
@@ -413,14 +426,9 @@ def changed(services: Services, run: RunDetail, now: datetime) -> None:
 def log(services: Services, run: RunDetail) -> None:
     """The last lines, live while it runs. Plain text throughout."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
-        st.subheader("Log", anchor=False, width="content")
-        level = st.segmented_control(
-            "Level",
-            ["all", "warning", "error"],
-            default="all",
-            required=True,
-            key="run_log_level",
-            label_visibility="collapsed",
+        st.header("Log", anchor=False, width="content")
+        level = st.radio(
+            "Level", ["all", "warning", "error"], key="run_log_level", horizontal=True, label_visibility="collapsed"
         )
     lines = services.read(queries.log, run_id=run.id, level=None if level == "all" else level, limit=_LOG_LINES)
     if not lines:

@@ -83,6 +83,10 @@ class Services:
             answer: _T = _read((self.environment.name, query.__module__, query.__qualname__), cut, query, self.ledger)
             return answer
 
+    def forget(self) -> None:
+        """Drop what was read, so that whoever has just written sees it."""
+        _read.clear()
+
     def interval(self, *, live: bool) -> float:
         """Seconds between refreshes; they grow with the number of open sessions."""
         open_now = len(self.sessions)

@@ -83,6 +83,6 @@ def failed(message: str, hint: str) -> None:
 
 def section(title: str, *aside: Any) -> None:
     """A heading within a page."""
-    st.subheader(title, anchor=False)
+    st.header(title, anchor=False)
     if aside:
         show(tag("p", *aside, class_="nv-aside"))

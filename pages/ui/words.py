@@ -60,7 +60,10 @@ def relative(instant: datetime, now: datetime) -> str:
     distance = now - instant
     if abs(distance) < timedelta(seconds=1):
         return "now"
-    return f"{spoken(distance)} ago" if distance > timedelta(0) else f"in {spoken(-distance)}"
+    length = abs(distance)
+    # "4 min ago" is enough; the exact instant is on hover.
+    said = spoken(length - timedelta(seconds=length.seconds % 60)) if length >= timedelta(minutes=1) else spoken(length)
+    return f"{said} ago" if distance > timedelta(0) else f"in {said}"
 
 
 def zone_of(name: str | None) -> tzinfo:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 from novade_core.ledger.database import Ledger, open_ledger
 from novade_core.ledger.models import (
@@ -27,7 +27,7 @@ from novade_core.settings import PROJECT
 
 STREAMS = ("account", "contact", "lead", "opportunity", "case", "task", "user")
 #: Looks like markup, a link, a directive, an icon, an emoji and a formula; has to come out as it is.
-HOSTILE = '<img src=x onerror=alert(1)> [click](javascript:alert(1)) :red[boo] :material/home: :smile: $x$ `a` **b**'
+HOSTILE = "<img src=x onerror=alert(1)> [click](javascript:alert(1)) :red[boo] :material/home: :smile: $x$ `a` **b**"
 
 CONFIG = PROJECT / "novade.toml"
 
@@ -112,7 +112,9 @@ def add_run(
                 name=name,
                 state="failed" if failed else "running" if running else "succeeded",
                 started_at=clock,
-                ended_at=None if running else step_end + (timedelta(seconds=seconds * 0.12) if overlap else timedelta()),
+                ended_at=None
+                if running
+                else step_end + (timedelta(seconds=seconds * 0.12) if overlap else timedelta()),
                 busy_ms=int(seconds * share * 1000),
                 rows=None if name == "plan" else rows,
                 bytes=(rows or 0) * 210 if name == "land" else None,
@@ -134,7 +136,11 @@ def add_run(
     for i, (level, message, fields) in enumerate(lines):
         c.execute(
             insert(LogEntry).values(
-                run_id=run_id, at=started + timedelta(seconds=i * seconds / 5), level=level, message=message, fields=fields
+                run_id=run_id,
+                at=started + timedelta(seconds=i * seconds / 5),
+                level=level,
+                message=message,
+                fields=fields,
             )
         )
     for step, meter, quantity in (
@@ -160,7 +166,9 @@ def add_run(
     return run_id
 
 
-def status(c: Connection, *, stream: str, run_id: int, load_at: datetime | None, state: str = "succeeded", **more: Any) -> None:
+def status(
+    c: Connection, *, stream: str, run_id: int, load_at: datetime | None, state: str = "succeeded", **more: Any
+) -> None:
     """The stream's latest facts."""
     values = {
         "stream": f"salesforce.{stream}",
@@ -216,7 +224,13 @@ def normal(ledger: Ledger, now: datetime | None = None) -> dict[str, int]:
                 if roll > 0.97 and hours > 6:
                     failure(c, stream=stream, at=at)
                 else:
-                    add_run(c, stream=stream, at=at, state="partial" if roll < 0.02 else "succeeded", rows=dice.randint(40, 900))
+                    add_run(
+                        c,
+                        stream=stream,
+                        at=at,
+                        state="partial" if roll < 0.02 else "succeeded",
+                        rows=dice.randint(40, 900),
+                    )
         for i, stream in enumerate(STREAMS):
             at = now - timedelta(minutes=12 + 3 * i)
             ids[stream] = add_run(c, stream=stream, at=at, rows=dice.randint(200, 900))
@@ -242,7 +256,12 @@ def normal(ledger: Ledger, now: datetime | None = None) -> dict[str, int]:
         )
         ids["queued"] = add_run(c, stream="lead", at=now - timedelta(seconds=20), state="queued", priority=10)
         add_run(
-            c, stream="case", at=now - timedelta(seconds=50), state="queued", attempt=2, not_before=now + timedelta(minutes=2)
+            c,
+            stream="case",
+            at=now - timedelta(seconds=50),
+            state="queued",
+            attempt=2,
+            not_before=now + timedelta(minutes=2),
         )
         daily(c, now=now)
         c.execute(
@@ -279,9 +298,7 @@ def stale(ledger: Ledger, now: datetime | None = None) -> dict[str, int]:
             at = now - timedelta(hours=hours)
             counts = {"source_count": 20_014, "warehouse_count": 20_011} if stream == "account" else {}
             sentence = "3 accounts of the source are missing in the warehouse."
-            ids[stream] = add_run(
-                c, stream=stream, at=at, **counts, **({"headline": sentence} if counts else {})
-            )
+            ids[stream] = add_run(c, stream=stream, at=at, **counts, **({"headline": sentence} if counts else {}))
             differs = {"comparison_state": "differs", "comparison_sentence": sentence} if counts else {}
             status(c, stream=stream, run_id=ids[stream], load_at=at, paused=stream == "task", **counts, **differs)
         c.execute(
@@ -314,7 +331,10 @@ def failed(ledger: Ledger, now: datetime | None = None, *, message: str | None =
     """As normal, but Opportunity has failed three times since it last worked, with another column and version."""
     now = now or datetime.now(UTC)
     ids = normal(ledger, now)
-    columns = [{"name": "Id", "type": "text", "length": 18}, {"name": "Amount", "type": "decimal", "precision": 16, "scale": 2}]
+    columns = [
+        {"name": "Id", "type": "text", "length": 18},
+        {"name": "Amount", "type": "decimal", "precision": 16, "scale": 2},
+    ]
     with ledger.write() as c:
         plans = [
             c.execute(
@@ -331,7 +351,14 @@ def failed(ledger: Ledger, now: datetime | None = None, *, message: str | None =
                 )
                 .returning(SyncPlan.id)
             ).scalar_one()
-            for own in (columns, [*columns[:1], {"name": "Amount", "type": "text", "length": 40}, {"name": "Margin__c", "type": "double"}])
+            for own in (
+                columns,
+                [
+                    *columns[:1],
+                    {"name": "Amount", "type": "text", "length": 40},
+                    {"name": "Margin__c", "type": "double"},
+                ],
+            )
         ]
         ids["worked"] = add_run(c, stream="opportunity", at=now - timedelta(minutes=9), plan_id=plans[0])
         for minutes in (8, 6, 4):
@@ -344,6 +371,11 @@ def failed(ledger: Ledger, now: datetime | None = None, *, message: str | None =
                 code_version="0.1.1+b81d332",
                 rows=4_100,
             )
+        c.execute(
+            update(StreamStatus)
+            .where(StreamStatus.stream == "salesforce.opportunity")
+            .values(last_run_id=ids["failed"], last_run_state="failed", last_success_id=ids["worked"])
+        )
         ids["partial"] = add_run(c, stream="user", at=now - timedelta(minutes=3), state="partial", rows=120)
         c.execute(
             insert(Artifact).values(
@@ -352,8 +384,18 @@ def failed(ledger: Ledger, now: datetime | None = None, *, message: str | None =
                 kind="rejects",
                 at=now,
                 content=[
-                    {"column": "LastLoginDate", "reason": "not a timestamp", "value": "=cmd|'/c calc'!A0", "key": "0050001"},
-                    {"column": "Fax", "reason": "longer than 40", "value": message or "+49 30 1234567890", "key": "0050002"},
+                    {
+                        "column": "LastLoginDate",
+                        "reason": "not a timestamp",
+                        "value": "=cmd|'/c calc'!A0",
+                        "key": "0050001",
+                    },
+                    {
+                        "column": "Fax",
+                        "reason": "longer than 40",
+                        "value": message or "+49 30 1234567890",
+                        "key": "0050002",
+                    },
                 ],
             )
         )
