@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from novade_core.errors import ConfigurationError, StorageRefused
 
@@ -114,7 +114,7 @@ def open_ledger(url: str) -> Ledger:
     try:
         engine = create(url)
         version = schema_version(engine)
-    except (OperationalError, OSError) as error:
+    except (DBAPIError, ArgumentError, ImportError, OSError) as error:
         raise ConfigurationError(
             f"The ledger cannot be opened: {getattr(error, 'orig', error)}.",
             hint="Check ledger.url in novade.toml, its folder's rights and free space.",
