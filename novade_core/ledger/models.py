@@ -42,6 +42,15 @@ class RunState(StrEnum):
 ENDED = (RunState.SUCCEEDED, RunState.PARTIAL, RunState.FAILED, RunState.CANCELLED, RunState.ABANDONED)
 
 
+class PlanState(StrEnum):
+    """Where a sync plan stands."""
+
+    OPEN = "open"  #: some run reads it, or died reading it; the next run goes on with it
+    DONE = "done"  #: read, loaded, verified
+    VOID = "void"  #: no longer fits (other schema, other request); what landed is loaded all the same
+    REJECTED = "rejected"  #: too many records could not be typed; what landed is never loaded
+
+
 class ComparisonState(StrEnum):
     """What comparing two counts said."""
 
@@ -208,7 +217,7 @@ class SyncPlan(Base):
     id: Mapped[int] = mapped_column(_BigId, primary_key=True)
     stream: Mapped[str] = mapped_column(String(200))
     kind: Mapped[str] = mapped_column(String(20))
-    state: Mapped[str] = mapped_column(String(10))  #: open, done, void
+    state: Mapped[str] = mapped_column(String(10))  #: PlanState
     run_id: Mapped[int]  #: that made it
     created_at: Mapped[datetime]
     seam: Mapped[datetime | None]  #: T0 by the source's own clock

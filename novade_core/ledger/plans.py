@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from novade_core.errors import LeaseLost
 from novade_core.ledger import leases
-from novade_core.ledger.models import Checkpoint, LandedFileRow, SyncPlan
+from novade_core.ledger.models import Checkpoint, LandedFileRow, PlanState, SyncPlan
 from novade_core.streams import Column, LandedFile, RunKind, Window
 
 
@@ -54,7 +54,7 @@ def open_plan(connection: Connection, stream: str) -> Plan | None:
     """The plan that an earlier run of this stream left unfinished."""
     row = connection.execute(
         select(SyncPlan.__table__)
-        .where(SyncPlan.stream == stream, SyncPlan.state == "open")
+        .where(SyncPlan.stream == stream, SyncPlan.state == PlanState.OPEN)
         .order_by(SyncPlan.id.desc())
         .limit(1)
     ).first()
@@ -79,7 +79,7 @@ def add_plan(
         .values(
             stream=stream,
             kind=kind.value,
-            state="open",
+            state=PlanState.OPEN,
             run_id=run_id,
             created_at=now,
             seam=seam,
@@ -97,7 +97,7 @@ def last_columns(connection: Connection, stream: str) -> tuple[Column, ...] | No
     """The columns of the newest plan that ended well; None before the first."""
     value = connection.execute(
         select(SyncPlan.columns)
-        .where(SyncPlan.stream == stream, SyncPlan.state == "done")
+        .where(SyncPlan.stream == stream, SyncPlan.state == PlanState.DONE)
         .order_by(SyncPlan.id.desc())
         .limit(1)
     ).scalar()
@@ -109,8 +109,8 @@ def set_windows(connection: Connection, plan: Plan, windows: Sequence[Window]) -
     connection.execute(update(SyncPlan).where(SyncPlan.id == plan.id).values(windows=[w.to_json() for w in windows]))
 
 
-def close_plan(connection: Connection, plan_id: int, state: str) -> None:
-    """Mark a plan ``done`` or ``void``."""
+def close_plan(connection: Connection, plan_id: int, state: PlanState) -> None:
+    """End a plan with one of the states of ``models.PlanState``."""
     connection.execute(update(SyncPlan).where(SyncPlan.id == plan_id).values(state=state))
 
 
@@ -192,7 +192,9 @@ def unloaded(connection: Connection, stream: str) -> list[LandedFile]:
     rows = connection.execute(
         select(LandedFileRow.__table__, SyncPlan.columns.label("plan_columns"))
         .join(SyncPlan, SyncPlan.id == LandedFileRow.plan_id)
-        .where(LandedFileRow.stream == stream, LandedFileRow.loaded_at.is_(None))
+        .where(
+            LandedFileRow.stream == stream, LandedFileRow.loaded_at.is_(None), SyncPlan.state != PlanState.REJECTED
+        )
         .order_by(LandedFileRow.id)
     )
     return [_landed(row, [Column.from_json(c) for c in row.plan_columns]) for row in rows]

@@ -28,7 +28,7 @@ from novade_core.errors import (
 from novade_core.landing import paths
 from novade_core.landing.base import Manifest, file_sha256, load_id
 from novade_core.ledger import leases, plans
-from novade_core.ledger.models import RunState
+from novade_core.ledger.models import PlanState, RunState
 from novade_core.ledger.plans import Plan
 from novade_core.ledger.writer import Claimed, RunWriter
 from novade_core.sources.base import Source
@@ -156,7 +156,7 @@ class Execution:
             return left
         with self.tools.ledger.write() as connection:
             leases.require(connection, stream=self.stream.id, fence=self.run.fence)
-            plans.close_plan(connection, left.id, "void")
+            plans.close_plan(connection, left.id, PlanState.VOID)
         self.log("An unfinished plan no longer fits and was set aside.", plan=left.id, run=left.run_id)
         return None
 
@@ -327,7 +327,7 @@ class Execution:
             )
         self.tally.landed += made.rows
         self.point("land.registered", chunk=chunk, rows=made.rows)
-        self._check_reject_limit()
+        self._check_reject_limit(plan)
         return size
 
     def _keep_rejects(self, rejects: Sequence[Mapping[str, Any]], path: str, now: datetime) -> None:
@@ -339,8 +339,12 @@ class Execution:
             "Some records could not be typed.", "warning", count=len(rejects), first=rejects[0]["reason"], file=path
         )
 
-    def _check_reject_limit(self) -> None:
+    def _check_reject_limit(self, plan: Plan) -> None:
+        """Too many rejects: what landed is set aside with the plan, and the next run reads the windows again."""
         if self.tally.rejected > self.stream.reject_limit:
+            with self.tools.ledger.write() as connection:
+                leases.require(connection, stream=self.stream.id, fence=self.run.fence)
+                plans.close_plan(connection, plan.id, PlanState.REJECTED)
             raise DataRejected(
                 f"{self.tally.rejected:,} records of {self.stream.label} could not be typed; "
                 f"the stream's limit is {self.stream.reject_limit:,}."
@@ -473,7 +477,7 @@ class Execution:
                     seam=plan.seam,
                 )
             if not held_back:
-                plans.close_plan(connection, plan.id, "done")
+                plans.close_plan(connection, plan.id, PlanState.DONE)
             status: dict[str, Any] = {
                 "source_count": counts.source,
                 "warehouse_count": counts.warehouse,

@@ -63,8 +63,8 @@ def _choose(store: Store, thing: SObject, kind: str, wanted: Any, keys: list[str
         if kind in ("delete", "undelete"):
             raise BadChange(f"{thing.name} has no IsDeleted: it can only be purged")
     elif kind == "purge":
-        # First what already lies in the recycle bin, then live records.
-        order = f"IsDeleted DESC, {order}"
+        # Live records first: only their absence shows in a count.
+        order = f"IsDeleted, {order}"
     else:
         state = "IsDeleted" if kind == "undelete" else "NOT IsDeleted"
     cursor = store.cursor()
