@@ -218,7 +218,7 @@ def row_of(line: Line, now: datetime, zone: object) -> tuple[object, ...]:
     facts = line.facts
     compared: object = words.DASH
     if facts.comparison_state is not None:
-        compared = [status.badge(facts.comparison_state), " ", facts.comparison_sentence]
+        compared = status.verdict(facts.comparison_state, facts.comparison_sentence)
     last: object = words.DASH
     if facts.last_run_id is not None and facts.last_run_state is not None:
         last = [

@@ -16,7 +16,7 @@ from novade_core.ledger.requests import ask_for_run, ask_to_cancel
 from novade_core.monitoring.freshness import freshness_of
 from novade_core.streams import RunKind
 from pages.ui import status, tables, words
-from pages.ui.markup import address, link, show, tag
+from pages.ui.markup import Markup, address, link, show, tag
 from pages.ui.page import Services
 from pages.ui.tables import Column
 
@@ -85,7 +85,8 @@ def top(services: Services, run: RunDetail) -> None:
     parts.append(words.when(instant, now, zone))
     if run.ended_at is not None and run.started_at is not None:
         parts.append(f", after {words.duration((run.ended_at - run.started_at).total_seconds())}")
-    said = run.headline if run.state not in (RunState.FAILED, RunState.ABANDONED) else None
+    named = f"{services.label(run.subject)}: "  # which the sentence has said already
+    said = (run.headline or "").removeprefix(named) if run.state not in (RunState.FAILED, RunState.ABANDONED) else None
     parts.append([". ", said] if said else ".")
     status.headline(parts)
 
@@ -279,9 +280,9 @@ def waterfall(run: RunDetail, now: datetime) -> None:
         Column("Time", "nv-lane"),
     )
     show(tag("div", tables.table(columns, body, caption="Steps of the run over time"), class_="nv-bars"))
-    messages = [s.message for s in run.steps if s.message and s.message != run.error_message]
+    messages = [f"{s.name}: {s.message}" for s in run.steps if s.message and s.message != run.error_message]
     if messages:
-        show(tag("p", " ".join(messages), class_="nv-aside"))
+        show(tag("p", " · ".join(messages), class_="nv-aside"))
 
 
 def funnel(run: RunDetail) -> None:
@@ -319,6 +320,26 @@ def funnel(run: RunDetail) -> None:
             status.notice(f"{abs(run.read - total):,} records are not accounted for.", level="fail")
 
 
+def counts(found: Iterable[queries.ComparisonRow], caption: str) -> Markup:
+    """Both sides' counts, by window."""
+    columns = (
+        Column("Window", "nv-tight"),
+        Column("Source", "nv-right"),
+        Column("Warehouse", "nv-right"),
+        Column("Verdict", "nv-wide"),
+    )
+    body = [
+        (
+            "All" if c.window == "all" else c.window,
+            words.number(c.source_count),
+            words.number(c.warehouse_count),
+            status.verdict(c.state, c.sentence),
+        )
+        for c in found
+    ]
+    return tables.table(columns, body, caption=caption)
+
+
 def compared(services: Services, run: RunDetail) -> None:
     """Source against warehouse, with the keys by name."""
     found = services.read(queries.comparisons, run_id=run.id)
@@ -327,24 +348,11 @@ def compared(services: Services, run: RunDetail) -> None:
         return
     status.section("Source against warehouse")
     if found:
-        columns = (
-            Column("Window"),
-            Column("Source", "nv-right"),
-            Column("Warehouse", "nv-right"),
-            Column("Verdict", "nv-tight"),
-            Column("In words", "nv-wide"),
-        )
-        body = [
-            (
-                "All" if c.window == "all" else c.window,
-                words.number(c.source_count),
-                words.number(c.warehouse_count),
-                status.badge(c.state),
-                c.sentence,
-            )
-            for c in found
-        ]
-        show(tables.table(columns, body, caption="Counts of the source and the warehouse"))
+        plain = [c for c in found if c.state == "equal" and c.window != "all"]
+        show(counts([c for c in found if c not in plain], "Counts of the source and the warehouse"))
+        if plain:
+            summary = tag("summary", words.counted(len(plain), "window is equal", "windows are equal"))
+            show(tag("details", summary, counts(plain, "Windows whose counts are equal")))
     for i, artifact in enumerate(left):
         rows = [r if isinstance(r, dict) else {"value": r} for r in artifact.content]
         if artifact.kind in ("missing_keys", "extra_keys"):
@@ -436,7 +444,12 @@ def log(services: Services, run: RunDetail) -> None:
         return
     if len(lines) == _LOG_LINES:
         show(tag("p", f"The last {_LOG_LINES} lines; the download has all.", class_="nv-aside"))
-    st.code("\n".join(_line(entry) for entry in lines), language=None, height=320 if len(lines) > 14 else "content")
+    st.code(
+        "\n".join(_line(entry) for entry in lines),
+        language=None,
+        wrap_lines=True,
+        height=320 if len(lines) > 14 else "content",
+    )
     st.download_button(
         "Download log",
         data=lambda: "\n".join(_line(entry) for entry in _all_lines(services, run.id)),

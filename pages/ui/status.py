@@ -47,6 +47,14 @@ def badge(state: str, *, title: str | None = None) -> Markup:
     return tag("span", icon(symbol), state, class_=f"nv-badge nv-{tone}", title=title)
 
 
+def verdict(state: str, sentence: str | None) -> list[Markup | str]:
+    """A comparison's badge and its sentence, without saying the verdict twice."""
+    said = sentence or ""
+    if said.lower().startswith(f"{state}: "):
+        said = said[len(state) + 2 :]
+    return [badge(state), " ", said]
+
+
 def tone(state: str) -> str:
     """The tone alone, for bars."""
     return _ALL.get(state, ("help", "mute"))[1]

@@ -82,6 +82,7 @@ def browser():
         pytest.skip(f"no browser at {CHROMIUM}")
     with playwright.sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        chromium.looks = {}
         yield chromium
         chromium.close()
 
@@ -104,8 +105,11 @@ class Visit:
     """One tab that notes what goes wrong."""
 
     def __init__(self, browser, url: str, *, width: int = 1440, scheme: str = "light") -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.tab = self.context.new_page()
+        # One context per look keeps the client's code in the browser's cache; each tab is a session of its own.
+        if scheme not in browser.looks:
+            browser.looks[scheme] = browser.new_context(color_scheme=scheme)
+        self.tab = browser.looks[scheme].new_page()
+        self.tab.set_viewport_size({"width": width, "height": 900})
         self.errors: list[str] = []
         self.foreign: list[str] = []
         self.tab.on("console", self._said)
@@ -128,13 +132,13 @@ class Visit:
     def settle(self) -> None:
         """Until the script has finished and all of it has been drawn."""
         self.tab.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=30_000)
-        self.tab.wait_for_timeout(250)
+        self.tab.wait_for_timeout(150)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_error) -> None:
-        self.context.close()
+        self.tab.close()
 
 
 def views(console: Console) -> dict[str, str]:
@@ -162,7 +166,7 @@ def test_every_view_is_quiet_fits_and_is_accessible(browser, console, view, sche
         assert serious == []
         for width in (1440, 1024, 390):
             visit.tab.set_viewport_size({"width": width, "height": 900})
-            visit.tab.wait_for_timeout(200)
+            visit.tab.wait_for_timeout(100)
             wider = visit.tab.evaluate(
                 "Math.max(...['[data-testid=stMain]', 'html'].map(s => { const e = document.querySelector(s);"
                 " return e.scrollWidth - e.clientWidth }))"

@@ -160,7 +160,9 @@ def add_run(
                 source_count=values["source_count"],
                 warehouse_count=values["warehouse_count"],
                 state="equal" if values["source_count"] == values["warehouse_count"] else "differs",
-                sentence=values.get("sentence") or f"{values['source_count']:,} records on both sides.",
+                sentence=f"Equal: {values['source_count']:,} records on both sides."
+                if values["source_count"] == values["warehouse_count"]
+                else f"{values['source_count']:,} at the source, {values['warehouse_count']:,} in the warehouse.",
             )
         )
     return run_id
@@ -182,7 +184,7 @@ def status(
         "source_count": 20_014,
         "warehouse_count": 20_014,
         "comparison_state": "equal",
-        "comparison_sentence": "20,014 records on both sides.",
+        "comparison_sentence": "Equal: 20,014 records on both sides.",
         "paused": False,
     } | more
     c.execute(insert(StreamStatus).values(**values))
@@ -217,7 +219,7 @@ def normal(ledger: Ledger, now: datetime | None = None) -> dict[str, int]:
     dice = random.Random(3)
     ids: dict[str, int] = {}
     with ledger.write() as c:
-        for hours in range(72, 0, -1):
+        for hours in range(30, 0, -1):
             for stream in STREAMS[:4]:
                 at = now - timedelta(hours=hours, minutes=dice.uniform(0, 5))
                 roll = dice.random()
