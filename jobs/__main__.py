@@ -126,12 +126,18 @@ def streams(environment: EnvironmentOption = None, as_json: JsonOption = False) 
 def execute(run_id: int, environment: EnvironmentOption = None, as_json: JsonOption = False) -> None:
     """Execute one queued run in this process; the worker calls it for each run."""
     from jobs.execute import perform, ready
+    from jobs.supervisor import HELD
+    from novade_core.errors import LeaseHeld
     from novade_core.settings import load_settings
     from novade_core.wiring import build_services
 
     with errors(as_json=as_json):
         services = build_services(ready(load_settings(environment)))
-        outcome = perform(services, run_id)
+        try:
+            outcome = perform(services, run_id)
+        except LeaseHeld as error:
+            say(error.message)
+            raise typer.Exit(HELD) from None
     if as_json:
         emit({"run_id": outcome.run_id, "stream": outcome.stream, "state": outcome.state, "headline": outcome.headline})
     raise typer.Exit(_CODES.get(outcome.state, FAILED))

@@ -24,6 +24,9 @@ from novade_core.wiring import Services, build_services, utc_now
 
 _log = logging.getLogger(__name__)
 
+# It warns when a tick takes longer than the interval, which the first one does while the sandbox starts.
+logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
 
 class Worker:
     """A started worker. ``stop()`` ends it with running work finished or resumable."""

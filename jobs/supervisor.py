@@ -7,6 +7,7 @@ thread that parses takes two hundred times as long.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from novade_core.settings import PROJECT
 from novade_core.wiring import Services, utc_now
 
 _log = logging.getLogger(__name__)
+
+#: Exit code of a child whose stream another worker holds; its run stays queued.
+HELD = 75
 
 #: A run whose worker vanished is queued again this often.
 MAX_ATTEMPTS = 4
@@ -66,7 +70,14 @@ class Supervisor:
             return
         command = [sys.executable, "-m", "jobs", "execute", str(free.id)]
         command += ["--environment", self._services.environment.name]
-        self._child = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        environ = {
+            **os.environ,
+            "NOVADE_CONFIG": str(self._services.environment.file),
+            "NOVADE_HOME": str(self._services.environment.home),
+        }
+        self._child = subprocess.Popen(
+            command, cwd=PROJECT, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         self._run_id = free.id
         self._cancel_seen = None
 
@@ -74,8 +85,7 @@ class Supervisor:
         if self._child is None or self._run_id is None:
             return
         if self._child.poll() is not None:
-            if self._child.returncode not in (0, 1, 3):
-                _log.warning("run %s: its process ended with %s", self._run_id, self._child.returncode)
+            if self._child.returncode not in (0, HELD):
                 self._fail_if_never_claimed(self._run_id, self._child.returncode)
             self._child = None
             return

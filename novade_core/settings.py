@@ -129,6 +129,7 @@ class Environment(_Model):
     """One environment, resolved: absolute paths, secrets filled in. Frozen; passed, never global."""
 
     name: str
+    file: Path  #: the configuration it comes from
     home: Path  #: relative paths start here
     temp: Path  #: scratch space of runs
     label: str
@@ -268,6 +269,7 @@ def load_settings(
         raise _explain(error, Path(f"{file} (environment {chosen}, salesforce)")) from error
     return Environment(
         name=chosen,
+        file=file.resolve(),
         home=home,
         temp=home / "var" / "tmp",
         label=raw.label or chosen,

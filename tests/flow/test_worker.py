@@ -1,0 +1,135 @@
+"""The worker: queued runs are executed in child processes, and what dead ones left is put right."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobs.scheduler import start_worker
+from novade_core.ledger.models import RunState
+from novade_core.ledger.requests import ask_to_cancel
+from novade_core.wiring import utc_now
+from tests.homes import PROJECT, Home, Sandbox
+
+
+def until(condition: Callable[[], Any], seconds: float = 40) -> Any:
+    """Wait for something to become true; answers it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def states(home: Home) -> dict[str, str]:
+    return {row.subject: row.state for row in home.ledger_rows("SELECT subject, state FROM runs ORDER BY id")}
+
+
+def with_first_sync(home: Home) -> Home:
+    text = (home.folder / "novade.toml").read_text().replace("first_sync = false", "first_sync = true")
+    (home.folder / "novade.toml").write_text(text)
+    return Home.open(home.folder)
+
+
+def test_a_fresh_start_syncs_every_stream_by_itself(home: Home) -> None:
+    home = with_first_sync(home)
+    worker = start_worker(home.environment)
+    try:
+        until(lambda: len(states(home)) == 7 and set(states(home).values()) == {"succeeded"}, 60)
+    finally:
+        worker.stop()
+    assert {row.origin for row in home.ledger_rows("SELECT origin FROM runs")} == {"start"}
+    workers = home.ledger_rows("SELECT stopped_at FROM workers")
+    assert len(workers) == 1
+    assert workers[0].stopped_at is not None
+    # A second start asks for nothing: every stream has been loaded.
+    worker = start_worker(home.environment)
+    worker.stop()
+    assert len(home.ledger_rows("SELECT id FROM runs")) == 7
+
+
+def test_a_killed_child_is_noticed_and_its_run_is_done_again(home: Home, sandbox: Sandbox) -> None:
+    sandbox.faults(slow=0.4)
+    run_id = home.ask()
+    worker = start_worker(home.environment)
+    try:
+        holder = until(
+            lambda: [
+                r.worker for r in home.ledger_rows("SELECT worker FROM runs WHERE id = :r AND state = 'running'", r=run_id)
+            ]
+        )[0]
+        pid = int(holder.split(":")[-2])
+        assert pid != os.getpid()
+        os.kill(pid, signal.SIGKILL)
+        sandbox.faults(slow=None)
+        until(lambda: [r for r in home.ledger_rows("SELECT * FROM runs WHERE origin = 'retry' AND state = 'succeeded'")])
+    finally:
+        worker.stop()
+    first, retry = home.ledger_rows("SELECT * FROM runs ORDER BY id")
+    assert (first.state, first.error_kind) == ("abandoned", "WorkerVanished")
+    assert (retry.attempt, retry.source_count == retry.warehouse_count) == (2, True)
+
+
+def test_a_running_sync_can_be_cancelled(home: Home, sandbox: Sandbox) -> None:
+    sandbox.faults(slow=0.3)
+    run_id = home.ask()
+    worker = start_worker(home.environment)
+    try:
+        until(lambda: home.ledger_rows("SELECT id FROM runs WHERE id = :r AND state = 'running'", r=run_id))
+        ask_to_cancel(home.services.ledger, run_id=run_id, who="test", now=utc_now())
+        until(lambda: home.ledger_rows("SELECT id FROM runs WHERE id = :r AND state = 'cancelled'", r=run_id), 20)
+        sandbox.faults(slow=None)
+    finally:
+        worker.stop()
+    assert home.ledger_rows("SELECT stream FROM leases WHERE holder IS NOT NULL") == []
+    assert home.sync().state is RunState.SUCCEEDED
+
+
+def test_stopping_the_worker_leaves_its_run_resumable(home: Home, sandbox: Sandbox) -> None:
+    sandbox.faults(slow=0.4)
+    run_id = home.ask()
+    worker = start_worker(home.environment)
+    until(lambda: home.ledger_rows("SELECT id FROM runs WHERE id = :r AND state = 'running'", r=run_id))
+    begun = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - begun < 10
+    sandbox.faults(slow=None)
+    assert home.ledger_rows("SELECT state FROM runs WHERE id = :r", r=run_id)[0].state == "abandoned"
+    [retry] = home.ledger_rows("SELECT state FROM runs WHERE origin = 'retry'")
+    assert retry.state == "queued"
+    assert home.sync().counts["source_count"]
+
+
+def test_a_command_follows_the_worker_that_lives(home: Home) -> None:
+    script = "import sys; from jobs.__main__ import app; app(['worker'])"
+    worker = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT, env=home.environ)
+    try:
+        until(lambda: home.ledger_rows("SELECT id FROM workers"))
+        done = home.jobs("sync", "salesforce.user")
+        assert done.returncode == 0, done.stderr
+        [run] = home.ledger_rows("SELECT worker FROM runs")
+        assert int(run.worker.split(":")[-2]) not in (worker.pid, os.getpid())
+    finally:
+        worker.terminate()
+        assert worker.wait(timeout=15) == 0
+
+
+def test_a_run_whose_child_cannot_start_fails_with_the_command_to_try(home: Home, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys, "executable", str(Path("/bin/false")))
+    run_id = home.ask()
+    worker = start_worker(home.environment)
+    try:
+        until(lambda: home.ledger_rows("SELECT id FROM runs WHERE state = 'failed'"))
+    finally:
+        worker.stop()
+    [run] = home.ledger_rows("SELECT error_kind, error_hint FROM runs WHERE id = :r", r=run_id)
+    assert run.error_kind == "WorkerBroken"
+    assert f"jobs execute {run_id}" in run.error_hint
