@@ -120,7 +120,7 @@ def bare(home: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     locator, pages = "", 0
     while locator != "null":
-        parameters = {"maxRecords": 50_000, **({"locator": locator} if locator else {})}
+        parameters: dict[str, Any] = {"maxRecords": 50_000, **({"locator": locator} if locator else {})}
         with session.get(f"{org.base_url}jobs/query/{job}/results", params=parameters, stream=True) as answer:
             with (folder / f"{pages:05d}.csv").open("wb") as file:
                 for block in answer.iter_content(1 << 20):

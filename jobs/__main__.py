@@ -369,7 +369,7 @@ def sandbox_change(
     if as_json:
         emit(answer)
     else:
-        counted = [f"{len(ids)} {kind}" for kind, ids in answer['ids'].items() if ids]
+        counted = [f"{len(ids)} {kind}" for kind, ids in answer["ids"].items() if ids]
         say(f"{object_name}: {', '.join(counted) or 'nothing changed'}.")
 
 

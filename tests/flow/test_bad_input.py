@@ -29,7 +29,7 @@ def test_a_window_that_is_reversed_naive_or_in_the_future_is_refused_before_anyt
 
 
 def test_an_unknown_stream_names_the_near_ones(home: Home) -> None:
-    with pytest.raises(UnknownStream, match="salesforce.contact"):
+    with pytest.raises(UnknownStream, match=r"salesforce\.contact"):
         home.ask("salesforce.contacts")
 
 
@@ -90,7 +90,9 @@ def test_other_schema_policies_hold_the_change_back(policy: str, tmp_path: Path,
     home = Home.make(tmp_path, sandbox, streams=streams(policy))
     assert home.sync().state is RunState.SUCCEEDED
     before = home.table()
-    sandbox.call("POST", "/_sandbox/fields", {"object": "Contact", "add": {"Extra__c": {"type": "string", "length": 20}}})
+    sandbox.call(
+        "POST", "/_sandbox/fields", {"object": "Contact", "add": {"Extra__c": {"type": "string", "length": 20}}}
+    )
     sandbox.change(update=4)
     outcome = home.sync()
     assert outcome.state is (RunState.FAILED if policy == "freeze" else RunState.PARTIAL), outcome.headline

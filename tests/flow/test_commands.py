@@ -109,12 +109,17 @@ def test_a_cold_start_imports_nothing_heavy(command: list[str], home: Home) -> N
         "import sys, runpy; sys.argv = ['jobs', *sys.argv[1:]]\n"
         "try: runpy.run_module('jobs', run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "heavy = 'duckdb pyarrow pandas numpy streamlit plotly alembic apscheduler simple_salesforce requests'.split()\n"
+        "heavy = 'duckdb pyarrow pandas numpy streamlit plotly alembic apscheduler requests'.split()\n"
         "print('HEAVY', [name for name in heavy if name in sys.modules])"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-c", script, *command], cwd=PROJECT, env=home.environ, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, *command],
+        cwd=PROJECT,
+        env=home.environ,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.splitlines()[-1] == "HEAVY []"

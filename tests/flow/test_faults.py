@@ -193,7 +193,8 @@ def test_empty_texts_are_null_as_salesforce_stores_them(bulk: Home) -> None:
     columns = [
         row[0]
         for row in bulk.query(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'salesforce' AND data_type = 'VARCHAR'"
+            "SELECT column_name FROM information_schema.columns "
+            "WHERE table_schema = 'salesforce' AND data_type = 'VARCHAR'"
         )
     ]
     empty = " + ".join(f"count(*) FILTER (WHERE \"{name}\" = '')" for name in columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 from novade_core.ledger.models import RunState
@@ -27,7 +28,7 @@ def test_the_first_sync_is_history_and_live(home: Home) -> None:
     history = [w for w in windows if w["part"] == "history"]
     assert history
     # History tiles everything before the seam; live begins before it by the overlap, and is open above.
-    for before, after in zip(history, history[1:], strict=False):
+    for before, after in itertools.pairwise(history):
         assert before["high"] == after["low"]
     seam = datetime.fromisoformat(history[-1]["high"])
     overlap = home.environment.stream("salesforce.contact").overlap_seconds

@@ -42,8 +42,6 @@ POINTS = [
 ]
 
 
-
-
 @dataclass
 class Reference:
     """An undisturbed first sync and the stand-in that it read."""
@@ -60,7 +58,7 @@ def reference(sandboxes: Callable[..., Sandbox], tmp_path_factory: pytest.TempPa
     home = Home.make(tmp_path_factory.mktemp("reference"), sandbox, salesforce="bulk_from_rows = 50")
     home.sync()
     first = home.table()
-    yield Reference(sandbox=sandbox, first=first)
+    return Reference(sandbox=sandbox, first=first)
 
 
 def kill(home: Home, run_id: int, point: str, nth: int) -> bool:

@@ -101,7 +101,9 @@ def test_json_orgs_arrive(shared: Path, sandboxes: Callable[..., Sandbox], tmp_p
     outcome = home.sync("salesforce.contact")
     assert outcome.state is RunState.SUCCEEDED, outcome.headline
     records = json.loads((folder / "data-Contact.json").read_text())["records"]
-    names = sorted({key for record in records for key in record if key not in ("attributes",) and "@" not in str(record[key])})
+    names = sorted(
+        {key for record in records for key in record if key not in ("attributes",) and "@" not in str(record[key])}
+    )
     listed = ", ".join(f'"{name}"' for name in names)
     here = home.query(f"SELECT {listed} FROM salesforce.contact")
 

@@ -61,16 +61,13 @@ def test_a_killed_child_is_noticed_and_its_run_is_done_again(home: Home, sandbox
     run_id = home.ask()
     worker = start_worker(home.environment)
     try:
-        holder = until(
-            lambda: [
-                r.worker for r in home.ledger_rows("SELECT worker FROM runs WHERE id = :r AND state = 'running'", r=run_id)
-            ]
-        )[0]
+        running = "SELECT worker FROM runs WHERE id = :r AND state = 'running'"
+        holder = until(lambda: home.ledger_rows(running, r=run_id))[0].worker
         pid = int(holder.split(":")[-2])
         assert pid != os.getpid()
         os.kill(pid, signal.SIGKILL)
         sandbox.faults(slow=None)
-        until(lambda: [r for r in home.ledger_rows("SELECT * FROM runs WHERE origin = 'retry' AND state = 'succeeded'")])
+        until(lambda: home.ledger_rows("SELECT id FROM runs WHERE origin = 'retry' AND state = 'succeeded'"))
     finally:
         worker.stop()
     first, retry = home.ledger_rows("SELECT * FROM runs ORDER BY id")
