@@ -187,13 +187,13 @@ def _stream(stream_id: str, value: StreamSettings, file: Path) -> Stream:
     )
 
 
-def _explain(error: ValidationError, file: Path) -> ConfigurationError:
+def _explain(error: ValidationError, file: Path, root: type[BaseModel]) -> ConfigurationError:
     """pydantic's findings as sentences: file, key, what is wrong, what is allowed. Never the value."""
     lines = []
     for item in error.errors(include_url=False, include_input=False):
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            parent: Any = _File
+            parent: Any = root
             for part in item["loc"][:-1]:
                 parent = _annotation(parent, str(part))
             known = ", ".join(sorted(getattr(parent, "model_fields", {})))
@@ -232,7 +232,12 @@ def _secrets(files: tuple[Path, ...], environ: dict[str, str]) -> dict[str, Any]
     section: dict[str, Any] = {}
     for file in files:
         if file.exists():
-            section.update(_read_toml(file).get("salesforce", {}))
+            found = _read_toml(file).get("salesforce", {})
+            if not isinstance(found, dict):
+                raise ConfigurationError(
+                    f"{file}: salesforce is not a section.", hint=f"Begin it with [salesforce] in {file}."
+                )
+            section.update(found)
     prefix = "NOVADE_SALESFORCE_"
     for name, value in environ.items():
         if name.startswith(prefix):
@@ -255,7 +260,7 @@ def load_settings(
     try:
         parsed = _File.model_validate(_read_toml(file))
     except ValidationError as error:
-        raise _explain(error, file) from error
+        raise _explain(error, file, _File) from error
     chosen = name or environ.get("NOVADE_ENVIRONMENT") or parsed.default_environment
     if chosen not in parsed.environments:
         known = ", ".join(sorted(parsed.environments))
@@ -266,7 +271,10 @@ def load_settings(
     try:
         salesforce = SalesforceSettings.model_validate(given)
     except ValidationError as error:
-        raise _explain(error, Path(f"{file} (environment {chosen}, salesforce)")) from error
+        where = Path(f"{file} (environment {chosen}, salesforce)")
+        raise _explain(error, where, SalesforceSettings) from error
+    if salesforce.ca_file is not None:
+        salesforce = salesforce.model_copy(update={"ca_file": home / salesforce.ca_file})
     return Environment(
         name=chosen,
         file=file.resolve(),

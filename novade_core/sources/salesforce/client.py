@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
+from jwt.exceptions import PyJWTError
 from requests.adapters import HTTPAdapter
 from simple_salesforce.api import Salesforce as SimpleSalesforce
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed
@@ -143,7 +144,7 @@ class Client:
                 self._sf = SimpleSalesforce(**common, **flow)
         except SalesforceAuthenticationFailed as error:
             raise login_fault(error.code, error.auth_message, s.domain) from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, PyJWTError) as error:
             raise AuthenticationFailed(
                 f"The Salesforce private key cannot be used ({type(error).__name__}).",
                 hint="NOVADE_SALESFORCE_PRIVATE_KEY must be the PEM text of an RSA private key.",

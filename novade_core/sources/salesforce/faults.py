@@ -26,7 +26,7 @@ from novade_core.errors import (
 NOT_FOR_BULK = ("INVALIDENTITY", "compound data not supported", "does not support query")
 
 #: Answers of edge proxies, often without a body; seen in the wild, all worth another try.
-_TRY_AGAIN = {406, 408, 420, 429, 500, 502, 503, 504}
+_TRY_AGAIN = {406, 408, 420, 429}
 
 
 class SessionExpired(NovadeError):
@@ -75,7 +75,7 @@ def fault(answer: Answer, doing: str) -> NovadeError:
     by_code = _by_code(code, text, detail)
     if by_code is not None:
         return by_code
-    if status in _TRY_AGAIN:
+    if status >= 500 or status in _TRY_AGAIN:
         return SourceUnavailable(detail, hint="Salesforce or the way to it is troubled; it is tried again by itself.")
     if status == 404:
         return ExtractionLost(detail)

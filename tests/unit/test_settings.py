@@ -1,0 +1,349 @@
+"""Settings: what a file, a variable or a secret may say, and how a mistake is told."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from novade_core import settings
+from novade_core.errors import ConfigurationError, UnknownStream
+from novade_core.settings import PROJECT, Environment, load_settings
+from novade_core.streams import DeleteMode, SchemaPolicy
+
+SECRET = "hunter2-hunter2"
+FILE = """
+{top}
+[environments.test]
+{environment}
+[streams]
+"salesforce.contact" = {{}}
+"salesforce.account" = {{}}
+{streams}
+"""
+
+
+def load(
+    folder: Path,
+    *,
+    top: str = "",
+    environment: str = "",
+    streams: str = "",
+    secrets: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    name: str | None = "test",
+) -> Environment:
+    """Settings from a file in ``folder``, a secrets file beside it, and these variables."""
+    file = folder / "novade.toml"
+    file.write_text(FILE.format(top=top, environment=environment, streams=streams))
+    if secrets is not None:
+        (folder / ".streamlit").mkdir(exist_ok=True)
+        (folder / ".streamlit" / "secrets.toml").write_text(secrets)
+    return load_settings(name, file=file, environ=dict(environ or {}))
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "allowed"),
+    [
+        ({"top": "colour = 1"}, "colour is not a setting", "default_environment, environments, first_sync, streams"),
+        ({"environment": "colourr = 'red'"}, "environments.test.colourr is not a setting", "colour, label, landing"),
+        ({"environment": "colour = 'pink'"}, "environments.test.colour", "'green', 'blue'"),
+        (
+            {"environment": "[environments.test.warehouse]\nmemory = 1"},
+            "environments.test.warehouse.memory is not a setting",
+            "busy_wait_seconds, kind, memory_limit_mb, path, threads",
+        ),
+        (
+            {"environment": "[environments.test.warehouse]\nkind = 'oracle'"},
+            "environments.test.warehouse.kind",
+            "'duckdb'",
+        ),
+        (
+            {"environment": "[environments.test.warehouse]\nmemory_limit_mb = 1"},
+            "environments.test.warehouse.memory_limit_mb",
+            "greater than or equal to 64",
+        ),
+        ({"environment": "[environments.test.landing]\nkind = 'ftp'"}, "environments.test.landing.kind", "'folder'"),
+        (
+            {"environment": "[environments.test.sandbox]\nprt = 1"},
+            "environments.test.sandbox.prt",
+            "contacts, dir, port, seed",
+        ),
+        (
+            {"environment": "[environments.test.worker]\nmode = 'both'"},
+            "environments.test.worker.mode",
+            "'internal' or 'external'",
+        ),
+        (
+            {"environment": "[environments.test.worker]\nbeat_seconds = 0"},
+            "environments.test.worker.beat_seconds",
+            "greater than 0",
+        ),
+        (
+            {"environment": "[environments.test.salesforce]\ntries = 'x'"},
+            "environments.test.salesforce.tries",
+            "valid integer",
+        ),
+        (
+            {"streams": '"salesforce.lead" = {objekt = "x"}'},
+            "streams.salesforce.lead.objekt is not a setting",
+            "object, overlap",
+        ),
+        (
+            {"streams": '"salesforce.lead" = {schema_policy = "x"}'},
+            "streams.salesforce.lead.schema_policy",
+            "'evolve', 'freeze' or 'quarantine'",
+        ),
+        (
+            {"streams": '"salesforce.lead" = {delete_mode = "x"}'},
+            "streams.salesforce.lead.delete_mode",
+            "'soft' or 'hard'",
+        ),
+        (
+            {"streams": '"salesforce.lead" = {transport = "x"}'},
+            "streams.salesforce.lead.transport",
+            "'auto', 'rest' or 'bulk'",
+        ),
+        ({"streams": '"drift.lead" = {}'}, "drift.lead", "known sources: salesforce"),
+        ({"streams": '"salesforce.Lead" = {}'}, "salesforce.Lead", "in lower case"),
+        ({"streams": '"salesforce" = {}'}, "'salesforce'", "source.name"),
+        ({"streams": '"salesforce.a\'b" = {}'}, "a'b", "source.name"),
+        ({"name": "azure"}, "no environment 'azure'", "known: test"),
+        (
+            {"secrets": "[salesforce]\npassword = 'x'"},
+            "password is not a setting",
+            "consumer_key, consumer_secret, domain",
+        ),
+        ({"secrets": "salesforce = 'x'"}, "salesforce is not a section", "secrets.toml"),
+    ],
+)
+def test_a_mistake_names_the_file_the_key_and_what_is_allowed(tmp_path, given, key, allowed):
+    with pytest.raises(ConfigurationError) as refused:
+        load(tmp_path, **given)
+    assert key in refused.value.message
+    assert allowed in refused.value.message
+    assert str(tmp_path) in refused.value.message
+    assert refused.value.hint
+
+
+def test_several_mistakes_are_told_at_once(tmp_path):
+    with pytest.raises(ConfigurationError) as refused:
+        load(tmp_path, top="one = 1", environment="two = 2")
+    assert "one is not a setting" in refused.value.message
+    assert "environments.test.two is not a setting" in refused.value.message
+
+
+def test_a_missing_section_is_named(tmp_path):
+    (tmp_path / "novade.toml").write_text("[environments.test]\n")
+    with pytest.raises(ConfigurationError, match=r"novade\.toml: streams: field required"):
+        load_settings("test", file=tmp_path / "novade.toml", environ={})
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"absent\.toml does not exist") as refused:
+        load_settings(file=tmp_path / "absent.toml", environ={})
+    assert "NOVADE_CONFIG" in refused.value.hint
+
+
+@pytest.mark.parametrize("content", [b"x = [", b"\xff\xfe = 1", b"a = 1\na = 2"], ids=["cut", "not utf-8", "twice"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
+    (tmp_path / "novade.toml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"novade\.toml cannot be read"):
+        load_settings(file=tmp_path / "novade.toml", environ={})
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_settings(file=tmp_path, environ={})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [
+        ("salesforce.contacts", "salesforce.contact"),
+        ("salesforce.acount", "salesforce.account"),
+        ("contact", "salesforce.contact"),
+    ],
+)
+def test_an_unknown_stream_suggests_near_names(tmp_path, wrong, near):
+    with pytest.raises(UnknownStream) as refused:
+        load(tmp_path).stream(wrong)
+    assert repr(wrong) in refused.value.message
+    assert near in refused.value.message
+    assert "python -m jobs streams" in refused.value.hint
+
+
+def test_a_name_that_is_near_to_nothing_lists_all(tmp_path):
+    with pytest.raises(UnknownStream, match=r"known: salesforce\.contact, salesforce\.account\."):
+        load(tmp_path).stream("zzz")
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"secrets": f"[salesforce]\nconsumer_key = ['{SECRET}']"},
+        {"secrets": f"[salesforce]\nprivate_key = {{ value = '{SECRET}' }}"},
+        {"secrets": f"[salesforce]\npassword = '{SECRET}'"},
+        {"secrets": f"salesforce = '{SECRET}'"},
+        {"secrets": f"[salesforce]\nconsumer_key = '{SECRET}"},
+        {"environ": {"NOVADE_SALESFORCE_TOKEN": SECRET}},
+        {"environ": {"NOVADE_SALESFORCE_TRIES": SECRET}},
+        {"environment": f"[environments.test.salesforce]\nconsumer_key = ['{SECRET}']"},
+        {"environment": f"[environments.test.salesforce]\npassword = '{SECRET}'"},
+    ],
+)
+def test_no_mistake_shows_a_secret(tmp_path, given):
+    with pytest.raises(ConfigurationError) as refused:
+        load(tmp_path, **given)
+    assert SECRET not in f"{refused.value.message} {refused.value.hint} {refused.value!r}"
+
+
+def test_secrets_are_masked_wherever_settings_are_shown(tmp_path):
+    names = ("consumer_key", "consumer_secret", "private_key")
+    environment = load(tmp_path, environ={f"NOVADE_SALESFORCE_{n.upper()}": SECRET for n in names})
+    assert SECRET not in f"{environment!r} {environment} {environment.salesforce.model_dump()}"
+    assert SECRET not in environment.model_dump_json()
+    assert environment.salesforce.consumer_key == SecretStr(SECRET)
+
+
+def test_the_process_environment_wins_over_files_and_later_files_over_earlier(tmp_path):
+    (tmp_path / "first.toml").write_text(
+        "[salesforce]\nusername = 'first'\ndomain = 'first.my'\napi_version = '60.0'\n"
+    )
+    environment = load(
+        tmp_path,
+        environment="secrets_files = ['first.toml', 'absent.toml']\n"
+        "[environments.test.salesforce]\nusername = 'file'\ntries = 2",
+        secrets="[salesforce]\nusername = 'second'\ndomain = 'second.my'\n[other]\nx = 1\n",
+        environ={"NOVADE_SALESFORCE_USERNAME": "variable", "NOVADE_SALESFORCE_POLL_SECONDS": "0.5", "UNRELATED": "x"},
+    )
+    found = environment.salesforce
+    assert (found.username, found.domain, found.api_version, found.tries) == ("variable", "second.my", "60.0", 2)
+    assert found.poll_seconds == 0.5
+
+
+def test_the_process_environment_is_not_read_where_another_is_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOVADE_SALESFORCE_USERNAME", "leaked")
+    monkeypatch.setenv("NOVADE_ENVIRONMENT", "leaked")
+    assert load(tmp_path).salesforce.username is None
+
+
+def test_the_process_environment_is_read_where_none_is_given(tmp_path, monkeypatch):
+    (tmp_path / "other.toml").write_text(FILE.format(top="", environment="label = 'Mine'", streams=""))
+    monkeypatch.setenv("NOVADE_CONFIG", str(tmp_path / "other.toml"))
+    monkeypatch.setenv("NOVADE_ENVIRONMENT", "test")
+    monkeypatch.setenv("NOVADE_HOME", str(tmp_path / "home"))
+    environment = load_settings()
+    assert (environment.label, environment.home) == ("Mine", tmp_path / "home")
+
+
+# --- what is meant --------------------------------------------------------------------------------
+
+
+def test_relative_paths_start_at_home(tmp_path):
+    home = tmp_path / "elsewhere"
+    environment = load(
+        tmp_path,
+        environment="secrets_files = ['s.toml']\n[environments.test.sandbox]\n"
+        "[environments.test.salesforce]\nca_file = 'ca.pem'",
+        environ={"NOVADE_HOME": str(home)},
+    )
+    assert environment.home == home
+    assert environment.landing.path == home / "var/landing"
+    assert environment.warehouse.path == home / "var/warehouse.duckdb"
+    assert environment.ledger_url == f"sqlite:///{home}/var/ledger.sqlite"
+    assert environment.temp == home / "var/tmp"
+    assert environment.sandbox is not None
+    assert environment.sandbox.dir == home / "var/sandbox"
+    assert environment.secrets_files == (home / "s.toml", home / ".streamlit/secrets.toml")
+    assert environment.salesforce.ca_file == home / "ca.pem"
+
+
+def test_home_is_the_folder_of_the_file_by_default(tmp_path):
+    assert load(tmp_path).home == tmp_path
+
+
+@pytest.mark.parametrize("url", ["sqlite:////absolute/ledger.sqlite", "postgresql://someone@host/novade"])
+def test_absolute_addresses_stay_as_they_are(tmp_path, url):
+    sections = f"[environments.test.ledger]\nurl = '{url}'\n[environments.test.landing]\npath = '/absolute/landing'"
+    environment = load(tmp_path, environment=sections)
+    assert environment.ledger_url == url
+    assert environment.landing.path == Path("/absolute/landing")
+
+
+def test_the_environment_is_the_one_asked_for_then_the_variable_then_the_files_default(tmp_path):
+    more = {"top": "default_environment = 'test'", "environment": "[environments.other]"}
+    assert load(tmp_path, name=None, **more).name == "test"
+    assert load(tmp_path, name=None, environ={"NOVADE_ENVIRONMENT": "other"}, **more).name == "other"
+    assert load(tmp_path, name="test", environ={"NOVADE_ENVIRONMENT": "other"}, **more).name == "test"
+
+
+def test_a_stream_takes_the_sources_defaults_and_what_the_file_says(tmp_path):
+    streams = (
+        '"salesforce.site_visit" = {object = "Site_Visit__c", label = "Visits", delete_mode = "hard", '
+        'schema_policy = "freeze", fields = ["A__c"], reject_limit = 0}\n"salesforce.user" = {}\n'
+        '"salesforce.order_item" = {}'
+    )
+    environment = load(tmp_path, streams=streams)
+    visit, contact = environment.stream("salesforce.site_visit"), environment.stream("salesforce.contact")
+    assert (visit.object_name, visit.label, visit.fields, visit.reject_limit) == (
+        "Site_Visit__c",
+        "Visits",
+        ("A__c",),
+        0,
+    )
+    assert (visit.delete_mode, visit.schema_policy) == (DeleteMode.HARD, SchemaPolicy.FREEZE)
+    assert (contact.object_name, contact.label, contact.primary_key) == ("Contact", "Salesforce Contact", ("Id",))
+    assert (contact.cursor_field, contact.created_field, contact.deleted_field) == (
+        "SystemModstamp",
+        "CreatedDate",
+        "IsDeleted",
+    )
+    assert environment.stream("salesforce.user").deleted_field is None
+    assert environment.stream("salesforce.order_item").object_name == "OrderItem"
+
+
+def test_an_environment_never_changes(tmp_path):
+    environment = load(tmp_path)
+    with pytest.raises(ValidationError, match="frozen"):
+        environment.name = "other"  # type: ignore[misc]
+
+
+def test_the_projects_own_file_is_valid():
+    environment = load_settings(file=PROJECT / "novade.toml", environ={})
+    assert environment.name == "local"
+    assert "salesforce.contact" in [s.id for s in environment.streams]
+    assert environment.salesforce.consumer_key is None or (PROJECT / "var").exists()
+
+
+def models() -> list[tuple[str, ast.ClassDef]]:
+    tree = ast.parse(Path(settings.__file__).read_text(encoding="utf-8"))
+    return [(n.name, n) for n in tree.body if isinstance(n, ast.ClassDef) and n.name.endswith("Settings")]
+
+
+@pytest.mark.parametrize("name", [name for name, _ in models()])
+def test_every_setting_says_in_a_comment_what_it_is_for(name):
+    lines = Path(settings.__file__).read_text(encoding="utf-8").splitlines()
+    model: Any = getattr(settings, name)
+    (definition,) = (node for n, node in models() if n == name)
+    fields = [n for n in definition.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+    assert {n.target.id for n in fields if isinstance(n.target, ast.Name)} == set(model.model_fields)
+    assert issubclass(model, BaseModel)
+    silent = {
+        n.target.id
+        for n in fields
+        if isinstance(n.target, ast.Name) and "#: " not in lines[(n.end_lineno or n.lineno) - 1]
+    }
+    # Sections are described where they are defined.
+    sections = {"landing", "warehouse", "ledger", "worker", "sandbox", "salesforce"}
+    assert silent <= (sections if name == "EnvironmentSettings" else set())
