@@ -6,8 +6,8 @@ Another warehouse joins the whole suite with one entry in ``ADAPTERS``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from novade_core.warehouse.duckdb import DuckDBWarehouse
 NOW = datetime(2024, 11, 18, 14, 0, tzinfo=UTC)
 
 Row = Sequence[str | None]
+Query = Callable[[str], list[tuple[Any, ...]]]
 
 
 def column(name: str, type_: ColumnType = ColumnType.TEXT, **more: Any) -> Column:
@@ -71,7 +72,7 @@ class Adapter:
     """How to make one warehouse, and how to look into it from outside the protocol."""
 
     make: Callable[[Path], Warehouse]
-    query: Callable[[Path, str], list[tuple[Any, ...]]]
+    look: Callable[[Path], AbstractContextManager[Query]]
     execute: Callable[[Path, str], None]
 
 
@@ -79,9 +80,11 @@ def _duckdb(folder: Path) -> Warehouse:
     return DuckDBWarehouse(WarehouseSettings(path=folder / "warehouse.duckdb", busy_wait_seconds=0.3))
 
 
-def _duckdb_query(folder: Path, statement: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as connection:
-        return connection.execute(statement).fetchall()
+@contextmanager
+def _duckdb_look(folder: Path) -> Iterator[Query]:
+    one_thread = {"threads": "1"}
+    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True, config=one_thread) as connection:
+        yield lambda statement: connection.execute(statement).fetchall()
 
 
 def _duckdb_execute(folder: Path, statement: str) -> None:
@@ -89,7 +92,7 @@ def _duckdb_execute(folder: Path, statement: str) -> None:
         connection.execute(statement)
 
 
-ADAPTERS: Mapping[str, Adapter] = {"duckdb": Adapter(make=_duckdb, query=_duckdb_query, execute=_duckdb_execute)}
+ADAPTERS: Mapping[str, Adapter] = {"duckdb": Adapter(make=_duckdb, look=_duckdb_look, execute=_duckdb_execute)}
 
 
 def quoted(name: str) -> str:
@@ -184,7 +187,8 @@ class House:
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Look into the warehouse from outside."""
-        return self.adapter.query(self.folder, statement)
+        with self.adapter.look(self.folder) as query:
+            return query(statement)
 
     def execute(self, statement: str) -> None:
         """Meddle with the warehouse from outside."""
@@ -209,15 +213,13 @@ class House:
         return {name: kind for name, kind in found if not name.startswith("_novade_")}
 
     def everything(self) -> list[list[tuple[Any, ...]]]:
-        """All tables with their content: two of these are equal where nothing changed."""
-        tables = self.query(
-            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema <> 'main' ORDER BY 1, 2"
-        )
-        content = [
-            self.query(f"SELECT * FROM {quoted(s)}.{quoted(t)} ORDER BY ALL") if t != "novade_fence" else []
-            for s, t in tables
-        ]
-        return [tables, *content]
+        """All tables but the fences, with their content: two of these are equal where nothing changed."""
+        with self.adapter.look(self.folder) as query:
+            tables = query(
+                "SELECT table_schema, table_name FROM information_schema.tables "
+                "WHERE table_schema <> 'main' AND table_name <> 'novade_fence' ORDER BY 1, 2"
+            )
+            return [tables, *(query(f"SELECT * FROM {quoted(s)}.{quoted(t)} ORDER BY ALL") for s, t in tables)]
 
     def close(self) -> None:
         """Give the writers' memory back."""

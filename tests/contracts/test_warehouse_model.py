@@ -28,7 +28,7 @@ def shared_house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     house.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(landed=MANIFESTS, data=st.data(), mode=st.sampled_from(list(DeleteMode)))
 def test_the_end_is_the_newest_version_and_of_equal_ones_the_later_landing(shared_house: House, landed, data, mode):
     house = shared_house
