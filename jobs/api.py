@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from anyio import to_thread
 from sqlalchemy.exc import DBAPIError
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -35,14 +35,14 @@ def routes(console: Console) -> list[Route]:
         return JSONResponse({"status": "alive"})
 
     async def readyz(_request: Request) -> Response:
-        reasons = await to_thread.run_sync(why_not_ready, console)
+        reasons = await run_in_threadpool(why_not_ready, console)
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     async def metrics(_request: Request) -> Response:
         if console.environment is None or console.ledger is None:
             return PlainTextResponse("# The console is starting.\n", status_code=503)
         try:
-            text = await to_thread.run_sync(metrics_text, console.environment, console.ledger, utc_now())
+            text = await run_in_threadpool(metrics_text, console.environment, console.ledger, utc_now())
         except DBAPIError:
             return PlainTextResponse("# The ledger cannot be read.\n", status_code=503)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")

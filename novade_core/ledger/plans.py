@@ -192,9 +192,7 @@ def unloaded(connection: Connection, stream: str) -> list[LandedFile]:
     rows = connection.execute(
         select(LandedFileRow.__table__, SyncPlan.columns.label("plan_columns"))
         .join(SyncPlan, SyncPlan.id == LandedFileRow.plan_id)
-        .where(
-            LandedFileRow.stream == stream, LandedFileRow.loaded_at.is_(None), SyncPlan.state != PlanState.REJECTED
-        )
+        .where(LandedFileRow.stream == stream, LandedFileRow.loaded_at.is_(None), SyncPlan.state != PlanState.REJECTED)
         .order_by(LandedFileRow.id)
     )
     return [_landed(row, [Column.from_json(c) for c in row.plan_columns]) for row in rows]

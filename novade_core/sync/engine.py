@@ -413,7 +413,12 @@ class Execution:
             run_id=self.run.id,
             now=self.tools.clock(),
             before_commit=self._before_commit,
+            older_waiting=self._older_waiting(min(m.seq for m in manifests)) if manifests else False,
         )
+
+    def _older_waiting(self, seq: int) -> bool:
+        with self.tools.ledger.read() as connection:
+            return any(m.seq < seq for m in plans.unloaded(connection, self.stream.id))
 
     def _before_commit(self) -> None:
         self.point("load.before_commit")

@@ -50,6 +50,9 @@ class LoadRequest:
     run_id: int
     now: datetime
     before_commit: Callable[[], None]  #: raises where the lease is lost; called last before COMMIT
+    #: May a manifest that landed before these still be loaded after them? Where none can, a row that landed again
+    #: unchanged need not note its later landing, and a sync without news writes no row at all.
+    older_waiting: bool = True
 
 
 class Session(Protocol):

@@ -134,7 +134,8 @@ class DuckDBSession:
         changes, targets = self._shape(request, [request.manifests[i].columns for i in fresh])
         self._stage(request, fresh)
         self._classify(stream, table)
-        self._note_landing(stream, table)
+        if request.older_waiting:
+            self._note_landing(stream, table)
         hard = stream.delete_mode is DeleteMode.HARD
         self._c.execute("CREATE TEMP TABLE stage_keys AS SELECT key FROM stage_verdict WHERE verdict = 'load'")
         shown = [self._landed_names(request.manifests[i]) for i in fresh]
