@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from novade_core.streams import DeleteMode
+from novade_core.streams import DeleteMode, LandedFile, Stream
 from tests.contracts.houses import ADAPTERS, House, parts, row, stream
 
 #: (key, version, name, deleted); few of each, so that they meet.
 RECORDS = st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.sampled_from("xy"), st.booleans())
 MANIFESTS = st.lists(st.lists(RECORDS, min_size=1, max_size=3), min_size=1, max_size=4)
+CUTS = st.lists(st.booleans(), min_size=3, max_size=3)
+Record = tuple[str, int, str, bool]
 _numbers = count()
 
 
@@ -28,34 +31,55 @@ def shared_house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     house.close()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-@given(landed=MANIFESTS, data=st.data(), mode=st.sampled_from(list(DeleteMode)))
-def test_the_end_is_the_newest_version_and_of_equal_ones_the_later_landing(shared_house: House, landed, data, mode):
-    house = shared_house
-    to = stream(f"model{next(_numbers)}", delete_mode=mode)
-    manifests = [house.land(to, *(row(k, v, n, deleted=d) for k, v, n, d in records)) for records in landed]
-    order = data.draw(st.permutations(manifests), label="order")
-    cuts = data.draw(st.lists(st.booleans(), min_size=len(order), max_size=len(order)), label="cuts")
-    again = data.draw(st.sampled_from(manifests), label="loaded once more")
-    groups = [[order[0]]]
-    for manifest, cut in zip(order[1:], cuts[1:], strict=True):
-        groups += [[manifest]] if cut else []
-        if not cut:
-            groups[-1].append(manifest)
+def load_all(house: House, to: Stream, groups: list[list[LandedFile]]) -> None:
+    """Load group by group; every row of every manifest is accounted for, and loading one again moves nothing."""
     with house.session() as session:
         for group in groups:
             for manifest, result in zip(group, session.load(house.request(to, group)).results, strict=True):
                 assert sum(parts(result)) == result.staged == manifest.rows
         before = session.count(to)
-        session.load(house.request(to, [again]))
+        session.load(house.request(to, [groups[0][0]]))
         assert session.count(to) == before
-    newest = {}
+
+
+def grouped(manifests: list[LandedFile], cuts: list[bool]) -> list[list[LandedFile]]:
+    """The manifests in this order, a new transaction after each cut."""
+    groups = [[manifests[0]]]
+    for manifest, cut in zip(manifests[1:], cuts, strict=False):
+        if cut:
+            groups.append([manifest])
+        else:
+            groups[-1].append(manifest)
+    return groups
+
+
+def model(landed: list[list[Record]], mode: DeleteMode) -> list[tuple[str, str, bool]]:
+    """Per key the newest version, and of equal ones the later landing; a hard delete leaves nothing."""
+    newest: dict[str, Any] = {}
     for landing, records in enumerate(landed):
         for place, (key, version, name, deleted) in enumerate(records):
             newest[key] = max(newest.get(key, ()), ((version, landing, place), key, name, deleted))
-    expected = [
-        (key, name, deleted)
-        for _, key, name, deleted in sorted(newest.values(), key=lambda n: n[1])
-        if not (deleted and mode is DeleteMode.HARD)
-    ]
-    assert house.rows(to, "Id", "Name", "IsDeleted") == expected
+    kept = sorted((key, name, deleted) for _, key, name, deleted in newest.values())
+    return [k for k in kept if not (k[2] and mode is DeleteMode.HARD)]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(landed=MANIFESTS, cuts=CUTS, mode=st.sampled_from(DeleteMode))
+def test_in_landing_order_any_grouping_ends_where_the_model_says(shared_house: House, landed, cuts, mode):
+    to = stream(f"model{next(_numbers)}", delete_mode=mode)
+    manifests = [shared_house.land(to, *(row(k, v, n, deleted=d) for k, v, n, d in records)) for records in landed]
+    load_all(shared_house, to, grouped(manifests, cuts))
+    assert shared_house.rows(to, "Id", "Name", "IsDeleted") == model(landed, mode)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(landed=MANIFESTS, order=st.randoms(use_true_random=False), cuts=CUTS, mode=st.sampled_from(DeleteMode))
+def test_in_any_order_and_grouping_too_where_contents_differ(shared_house: House, landed, order, cuts, mode):
+    """What lands again unchanged keeps the place of its first landing, so here every record is one of its own."""
+    to = stream(f"model{next(_numbers)}", delete_mode=mode)
+    numbers = count()
+    landed = [[(k, v, f"{n}{next(numbers)}", d) for k, v, n, d in records] for records in landed]
+    manifests = [shared_house.land(to, *(row(k, v, n, deleted=d) for k, v, n, d in records)) for records in landed]
+    order.shuffle(manifests)
+    load_all(shared_house, to, grouped(manifests, cuts))
+    assert shared_house.rows(to, "Id", "Name", "IsDeleted") == model(landed, mode)
