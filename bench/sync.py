@@ -29,6 +29,7 @@ def run(size: str) -> list[dict[str, Any]]:
         home = _prepare(contacts)
         environ = {"NOVADE_CONFIG": str(home / "novade.toml")}
         try:
+            _jobs(environ, "ledger", "upgrade")
             _jobs(environ, "sandbox", "start")
             bare = measure_call("bench.sync:bare", str(home))
             ours = measure([sys.executable, "-m", "jobs", "sync", "salesforce.contact", "--json"], environ=environ)

@@ -24,6 +24,8 @@ def write_text(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | 
 def _cell(value: str | None) -> str:
     if value is None:
         return ""
-    if not value.isascii():
-        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if value.isascii():
+        # Most cells; nothing to mend, often nothing to double.
+        return '"' + value.replace('"', '""').replace("\0", "") + '"'
+    value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return '"' + value.replace("\0", "").replace('"', '""') + '"'

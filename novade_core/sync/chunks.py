@@ -22,6 +22,8 @@ from novade_core.sync.typed import TypedExpression, typed
 
 #: A record can hold many long text areas, and DuckDB wants to know the longest line beforehand.
 _LONGEST_LINE = 16 << 20
+#: An hour in the unit of timestamp versions.
+_HOUR = 3_600_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,14 +176,21 @@ class ChunkWriter:
 
     def _statistics(self, path: Path) -> tuple[int | None, int | None, list[WindowCount]]:
         """Bounds of the version, and rows and order-free hashes per hour of it, from the file as it was written."""
-        hour = "strftime(make_timestamp(_novade_source_version), '%Y-%m-%dT%H')" if self.stream.version_field else "''"
+        # A number, not a text: formatting an instant per row costs more than the hashes.
+        hour = f"_novade_source_version // {_HOUR}" if self.stream.version_field else "0"
         rows = self._c.execute(
             f"SELECT {hour} AS hour, count(*), sum({self._key_hash}), sum(_novade_row_hash), "
             "min(_novade_source_version), max(_novade_source_version) "
             f"FROM read_parquet({quote_path(str(path))}) GROUP BY 1 ORDER BY 1"
         ).fetchall()
-        hours = [WindowCount(hour=h, rows=n, key_hash=str(k), row_hash=str(r)) for h, n, k, r, _, _ in rows]
+        hours = [
+            WindowCount(hour=self._hour(h), rows=n, key_hash=str(k), row_hash=str(r)) for h, n, k, r, _, _ in rows
+        ]
         return min(r[4] for r in rows), max(r[5] for r in rows), hours
+
+    def _hour(self, number: int) -> str:
+        instant = self._instant(number * _HOUR)
+        return f"{instant:%Y-%m-%dT%H}" if instant else ""
 
     def _instant(self, version: int | None) -> datetime | None:
         if version is None or not self.stream.version_field:
