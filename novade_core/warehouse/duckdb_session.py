@@ -135,7 +135,8 @@ class DuckDBSession:
         self._stage(request, fresh)
         self._classify(stream, table)
         if request.older_waiting:
-            hard = stream.delete_mode is DeleteMode.HARD
+            self._note_landing(stream, table)
+        hard = stream.delete_mode is DeleteMode.HARD
         self._c.execute("CREATE TEMP TABLE stage_keys AS SELECT key FROM stage_verdict WHERE verdict = 'load'")
         shown = [self._landed_names(request.manifests[i]) for i in fresh]
         absent = [name for name in targets if any(name not in names for names in shown)]
@@ -242,6 +243,22 @@ class DuckDBSession:
                 f"{stream.id}: the warehouse table holds a key twice, so a load cannot tell which row it replaces.",
                 hint=f"Reload the stream in full: python -m jobs sync {stream.id} --full",
                 origin="warehouse",
+            )
+
+    def _note_landing(self, stream: Stream, table: str) -> None:
+        """What landed again unchanged has its place in the order of landings from the later one.
+
+        Otherwise a manifest that landed between the two and is loaded after them would pass for the latest.
+        """
+        for target, key, of in (
+            (table, _key(stream, "t."), "true"),
+            ("novade.novade_tombstones", "t.key", "t.stream = $stream"),
+        ):
+            seq = "_novade_landed_seq" if target == table else "landed_seq"
+            self._c.execute(
+                f"UPDATE {target} t SET {seq} = v.seq FROM stage_verdict v "
+                f"WHERE v.verdict = 'unchanged' AND {of} AND {key} = v.key AND t.{seq} < v.seq",
+                {"stream": stream.id} if "$" in of else None,
             )
 
     def _bury(self, stream: Stream) -> None:
