@@ -183,9 +183,7 @@ class ChunkWriter:
             "min(_novade_source_version), max(_novade_source_version) "
             f"FROM read_parquet({quote_path(str(path))}) GROUP BY 1 ORDER BY 1"
         ).fetchall()
-        hours = [
-            WindowCount(hour=self._hour(h), rows=n, key_hash=str(k), row_hash=str(r)) for h, n, k, r, _, _ in rows
-        ]
+        hours = [WindowCount(hour=self._hour(h), rows=n, key_hash=str(k), row_hash=str(r)) for h, n, k, r, _, _ in rows]
         return min(r[4] for r in rows), max(r[5] for r in rows), hours
 
     def _hour(self, number: int) -> str:

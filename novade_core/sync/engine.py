@@ -85,16 +85,8 @@ class Execution:
             source = self.tools.source(self.stream.source)
             with Pulse(self.writer, self.tools.beat_seconds) as pulse:
                 state, headline = self._steps(source, pulse)
-        except NovadeError as raised:
-            error = raised
-        except OSError as raised:
-            error = proof.storage_fault(raised, self.tools.temp)
-        except Exception as raised:
-            _log.exception("run %s met a fault of ours", self.run.id)
-            error = NovadeError(
-                f"A fault of ours stopped the run ({type(raised).__name__}).",
-                hint="The worker's own log holds the trace; report it. What has landed is kept.",
-            )
+        except (Exception, KeyboardInterrupt) as raised:
+            error = proof.as_error(raised, self.run.id, self.tools.temp)
         finally:
             if source is not None:
                 self.tally.api_calls = source.usage().get(f"{source.name}.api_calls", 0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import resource
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novade_core.errors import NovadeError, RetryableError, StorageRefused
+from novade_core.errors import NovadeError, RetryableError, RunCancelled, StorageRefused
 from novade_core.ledger.models import ComparisonState
 from novade_core.ledger.plans import Plan
 from novade_core.ledger.writer import Counts, RunWriter
@@ -20,6 +21,8 @@ from novade_core.sync.verify import Difference, KeyDifference, by_month, name_di
 
 if TYPE_CHECKING:
     from novade_core.sync.engine import Execution
+
+_log = logging.getLogger(__name__)
 
 #: A month with more live rows than this is compared by count only; its keys would not fit the memory promise.
 MAX_KEYS_PER_MONTH = 500_000
@@ -178,8 +181,23 @@ def process_meters() -> Mapping[str, int]:
     }
 
 
-def storage_fault(error: OSError, folder: Path) -> NovadeError:
-    """An operating system's refusal as one of our errors."""
+def as_error(raised: BaseException, run_id: int, folder: Path) -> NovadeError:
+    """Whatever stopped a run as one of our errors; a fault of ours leaves its trace in the log, never on a page."""
+    if isinstance(raised, NovadeError):
+        return raised
+    if isinstance(raised, OSError):
+        return _storage_fault(raised, folder)
+    if isinstance(raised, KeyboardInterrupt):
+        return RunCancelled("The run was interrupted from the keyboard.")
+    _log.error("run %s met a fault of ours", run_id, exc_info=raised)
+    return NovadeError(
+        f"A fault of ours stopped the run ({type(raised).__name__}).",
+        hint="The worker's own log holds the trace; report it. What has landed is kept.",
+    )
+
+
+def _storage_fault(error: OSError, folder: Path) -> NovadeError:
+    """An operating system's refusal."""
     where = error.filename or folder
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageRefused(f"The disk that holds {where} is full.", origin="us")

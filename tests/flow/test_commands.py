@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -124,3 +126,23 @@ def test_a_cold_start_imports_nothing_heavy(command: list[str], home: Home) -> N
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.stdout.splitlines()[-1] == "HEAVY []"
     assert used.ru_utime > before.ru_utime
+
+
+def test_ctrl_c_ends_the_run_and_frees_the_stream(home: Home, sandbox: Sandbox) -> None:
+    sandbox.faults(slow=0.4)
+    command = [sys.executable, "-m", "jobs", "sync", "salesforce.contact"]
+    process = subprocess.Popen(command, cwd=PROJECT, env=home.environ, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not home.ledger_rows("SELECT id FROM landed_files") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    sandbox.faults(slow=None)
+    assert process.returncode == 1
+    assert "interrupted from the keyboard" in said
+    assert [row.state for row in home.ledger_rows("SELECT state FROM runs")] == ["cancelled"]
+    assert home.ledger_rows("SELECT stream FROM leases WHERE holder IS NOT NULL") == []
+    fetched = len(sandbox.stats()["bulk_pages"])
+    again = answer(home, "sync", "salesforce.contact")
+    assert again["source_count"] == again["warehouse_count"]
+    assert fetched == 0 or len(sandbox.stats()["bulk_pages"]) > fetched
