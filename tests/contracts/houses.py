@@ -157,6 +157,7 @@ class House:
         *,
         fence: int = 1,
         before_commit: Callable[[], None] = lambda: None,
+        older_waiting: bool = True,
     ) -> LoadRequest:
         """What a run would ask for."""
         given = list(manifests)
@@ -168,6 +169,7 @@ class House:
             run_id=7,
             now=NOW,
             before_commit=before_commit,
+            older_waiting=older_waiting,
         )
 
     def load(self, to: Stream, *manifests: LandedFile, **more: Any) -> LoadOutcome:
