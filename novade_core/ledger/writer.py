@@ -105,10 +105,14 @@ def abandon(connection: Connection, *, run_id: int, now: datetime) -> bool:
             error_hint="Start the stream again; it resumes after the last registered chunk.",
         )
     )
+    if hit.rowcount != 1:
+        return False
     connection.execute(
         update(Step).where(Step.run_id == run_id, Step.state == "running").values(state="failed", ended_at=now)
     )
-    return hit.rowcount == 1
+    run = connection.execute(select(Run.subject, Run.started_at).where(Run.id == run_id)).one()
+    _add_daily(connection, run.subject, run.started_at, RunState.ABANDONED, now, {})
+    return True
 
 
 class RunWriter:

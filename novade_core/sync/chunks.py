@@ -18,10 +18,12 @@ import duckdb
 from novade_core.errors import ConfigurationError, StorageRefused, TransferBroken
 from novade_core.rowhash import key_hash_duckdb, quote, quote_path, row_hash_duckdb
 from novade_core.streams import Batch, Column, ColumnType, Stream, TextFile, WindowCount
-from novade_core.sync.typed import TypedExpression, typed
+from novade_core.sync.typed import typed
 
 #: A record can hold many long text areas, and DuckDB wants to know the longest line beforehand.
 _LONGEST_LINE = 16 << 20
+#: The whole row, under a name that no source's column has.
+_ROW = "_novade_row"
 #: An hour in the unit of timestamp versions.
 _HOUR = 3_600_000_000
 
@@ -32,7 +34,7 @@ class Chunk:
 
     file: Path | None  #: None where every row was rejected
     rows: int
-    rejects: Sequence[Mapping[str, Any]]  #: {"key", "column", "value", "reason", "record"}
+    rejects: Sequence[Mapping[str, Any]]  #: {"column", "columns", "reason", "record"}
     cursor_low: datetime | None
     cursor_high: datetime | None
     hours: Sequence[WindowCount]
@@ -47,9 +49,13 @@ class ChunkWriter:
         self._scratch = scratch
         self._name = name
         self._expressions = {c.name: typed(c) for c in columns}
+        field = stream.version_field
+        version = next((c for c in columns if c.name == field), None)
+        if field is not None and version is None:
+            raise ConfigurationError(f"{stream.id}: the source shows no field {field}, which tells versions.")
+        self._version_is_an_instant = version is not None and version.type is ColumnType.TIMESTAMP
         self._c = duckdb.connect(config={"threads": "1", "memory_limit": "256MB", "temp_directory": str(scratch)})
         self._c.execute("SET TimeZone='UTC'")
-        self._select = self._typed_select()
         self._hash = row_hash_duckdb(columns)
         self._key_hash = key_hash_duckdb(stream.primary_key, "_novade_source_version")
 
@@ -63,7 +69,7 @@ class ChunkWriter:
         Raises TransferBroken where the file is malformed or holds another number of records than announced.
         """
         path = self._scratch / f"{self._name}-{chunk:05d}.parquet"
-        typed_rows = f"({self._select} FROM {self._read(batch.text)})"
+        typed_rows = f"({self._typed_select(self._read(batch.text))})"
         listed = ", ".join(self._landed(c) for c in self.columns)
         try:
             written = self._c.execute(
@@ -111,7 +117,7 @@ class ChunkWriter:
         return (
             f"read_csv({quote_path(str(text.path))}, auto_detect=false, header=true, columns={{{columns}}}, delim=',', "
             f"quote='\"', escape='\"', nullstr='', allow_quoted_nulls={quoted}, new_line='\\n', strict_mode=true, "
-            f"max_line_size={_LONGEST_LINE}, buffer_size={_LONGEST_LINE * 2}) raw"
+            f"max_line_size={_LONGEST_LINE}, buffer_size={_LONGEST_LINE * 2}) {_ROW}"
         )
 
     @staticmethod
@@ -120,64 +126,69 @@ class ChunkWriter:
         name = quote(column.name)
         return f"CAST({name} AS TIMESTAMP_MS) AS {name}" if column.type is ColumnType.TIMESTAMP else name
 
-    def _typed_select(self) -> str:
-        values = [f"{e.value} AS {quote(name)}" for name, e in self._expressions.items()]
-        bad = [f"({quote(n)} IS NOT NULL AND {e.bad})" for n, e in self._expressions.items() if e.bad]
-        bad += [f"{quote(k)} IS NULL" for k in self.stream.primary_key]
-        version, instant = "CAST(0 AS BIGINT)", "CAST(NULL AS TIMESTAMP)"
-        field = self.stream.version_field
-        if field:
-            column = next((c for c in self.columns if c.name == field), None)
-            if column is None:
-                raise ConfigurationError(f"{self.stream.id}: the source shows no field {field}, which tells versions.")
-            value = self._expressions[field].value
-            bad.append(f"{quote(field)} IS NULL")
-            if column.type is ColumnType.TIMESTAMP:
-                version, instant = f"epoch_us({value})", value
-            else:
-                version = f"CAST({value} AS BIGINT)"
+    def _typed_select(self, source: str) -> str:
+        """The typed rows of ``source``, with version, delete mark and whether something could not be taken.
+
+        Each value is worked out once, below, and looked at above: DuckDB does not share a TRY_CAST that is
+        written twice.
+        """
+        own = {name: quote(f"_typed_{number}") for number, name in enumerate(self._expressions)}
+        below = ", ".join(f"{e.value} AS {own[name]}" for name, e in self._expressions.items())
+        values = ", ".join(f"{own[name]} AS {quote(name)}" for name in self._expressions)
+        bad = [
+            f"({quote(name)} IS NOT NULL AND {e.bad.replace(e.value, own[name])})"
+            for name, e in self._expressions.items()
+            if e.bad
+        ]
+        bad += [f"{quote(name)} IS NULL" for name in self._needed()]
+        version, instant = self._version(own)
         deleted = "CAST(NULL AS TIMESTAMP)"
-        flag = self.stream.deleted_field
-        if flag and flag in self._expressions:
-            deleted = f"CASE WHEN {self._expressions[flag].value} THEN {instant} END"
+        if self.stream.deleted_field in self._expressions:
+            deleted = f"CASE WHEN {own[self.stream.deleted_field]} THEN {instant} END"
         return (
-            f"SELECT {', '.join(values)}, {version} AS _novade_source_version, {deleted} AS _novade_deleted_at, "
-            f"coalesce({' OR '.join(bad)}, true) AS _bad, "
-            "CASE WHEN _bad THEN CAST(raw AS VARCHAR) END AS _record, "
-            f"{self._reasons()} AS _reasons"
+            f"SELECT {values}, {version} AS _novade_source_version, {deleted} AS _novade_deleted_at, "
+            f"coalesce({' OR '.join(bad)}, true) AS _bad FROM (SELECT *, {below} FROM {source})"
         )
 
-    def _reasons(self) -> str:
-        """The names of the columns that are bad, worked out for bad rows only."""
+    def _version(self, own: Mapping[str, str]) -> tuple[str, str]:
+        """The version as BIGINT and as instant, from the typed columns."""
+        field = self.stream.version_field
+        if field is None:
+            return "CAST(0 AS BIGINT)", "CAST(NULL AS TIMESTAMP)"
+        if self._version_is_an_instant:
+            return f"epoch_us({own[field]})", own[field]
+        return f"CAST({own[field]} AS BIGINT)", "CAST(NULL AS TIMESTAMP)"
+
+    def _needed(self) -> list[str]:
+        """Without these a record has no place in the warehouse."""
+        return [*self.stream.primary_key, *([self.stream.version_field] if self.stream.version_field else [])]
+
+    def _rejects(self, text: TextFile) -> list[Mapping[str, Any]]:
+        """The records that cannot be taken, each with the columns that are to blame."""
         cases = [
-            f"CASE WHEN {quote(n)} IS NOT NULL AND {e.bad} THEN {_text(n)} END"
+            f"CASE WHEN {quote(n)} IS NOT NULL AND {e.bad} THEN [{_text(n)}, {_text(e.reason)}] END"
             for n, e in self._expressions.items()
             if e.bad
         ]
-        needed = [*self.stream.primary_key, *([self.stream.version_field] if self.stream.version_field else [])]
-        cases += [f"CASE WHEN {quote(n)} IS NULL THEN {_text(n)} END" for n in needed]
-        return f"CASE WHEN _bad THEN list_value({', '.join(cases)}) END"
-
-    def _rejects(self, text: TextFile) -> list[Mapping[str, Any]]:
+        cases += [f"CASE WHEN {quote(n)} IS NULL THEN [{_text(n)}, 'is missing'] END" for n in self._needed()]
         rows = self._c.execute(
-            f"SELECT _record, _reasons FROM ({self._select} FROM {self._read(text)}) WHERE _bad"
+            f"SELECT CAST({_ROW} AS VARCHAR), list_filter([{', '.join(cases)}], lambda why: why IS NOT NULL) AS blame "
+            f"FROM {self._read(text)} WHERE len(blame) > 0"
         ).fetchall()
-        return [self._reject(record, [n for n in names if n]) for record, names in rows]
-
-    def _reject(self, record: str, names: Sequence[str]) -> Mapping[str, Any]:
-        name = names[0] if names else "?"
-        expression = self._expressions.get(name, TypedExpression(value="", bad=None))
-        return {
-            "column": name,
-            "columns": list(names),
-            "reason": f"{name} {expression.reason or 'is missing'}",
-            "record": record,
-        }
+        return [
+            {
+                "column": blame[0][0],
+                "columns": [name for name, _ in blame],
+                "reason": " ".join(blame[0]),
+                "record": record,
+            }
+            for record, blame in rows
+        ]
 
     def _statistics(self, path: Path) -> tuple[int | None, int | None, list[WindowCount]]:
         """Bounds of the version, and rows and order-free hashes per hour of it, from the file as it was written."""
         # A number, not a text: formatting an instant per row costs more than the hashes.
-        hour = f"_novade_source_version // {_HOUR}" if self.stream.version_field else "0"
+        hour = f"_novade_source_version // {_HOUR}" if self._version_is_an_instant else "0"
         rows = self._c.execute(
             f"SELECT {hour} AS hour, count(*), sum({self._key_hash}), sum(_novade_row_hash), "
             "min(_novade_source_version), max(_novade_source_version) "
@@ -191,7 +202,7 @@ class ChunkWriter:
         return f"{instant:%Y-%m-%dT%H}" if instant else ""
 
     def _instant(self, version: int | None) -> datetime | None:
-        if version is None or not self.stream.version_field:
+        if version is None or not self._version_is_an_instant:
             return None
         seconds, micros = divmod(version, 1_000_000)
         return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)

@@ -36,11 +36,15 @@ def typed(column: Column) -> TypedExpression:
             return TypedExpression(value=value, bad=f"{value} IS NULL", reason="is neither true nor false")
         case ColumnType.INTEGER | ColumnType.BIGINT:
             sql = "INTEGER" if column.type is ColumnType.INTEGER else "BIGINT"
-            # The cast rounds; only a text with a point or an exponent can have something to lose.
+            # The cast rounds, and takes 0x10, 1_000 and blanks; only a text with a point or an exponent can lose.
             value = f"TRY_CAST({raw} AS {sql})"
-            lossy = f"regexp_matches({raw}, '[.eE]') AND TRY_CAST({raw} AS DECIMAL(38,12)) IS DISTINCT FROM {value}"
+            digits = f"regexp_full_match({raw}, '[+-]?[0-9]+')"
+            number = f"regexp_full_match({raw}, '[+-]?[0-9]+[.]?[0-9]*([eE][+-]?[0-9]+)?')"
+            exact = f"({number} AND TRY_CAST({raw} AS DECIMAL(38,12)) IS NOT DISTINCT FROM {value})"
             return TypedExpression(
-                value=value, bad=f"({value} IS NULL OR ({lossy}))", reason=f"is not a whole number of {sql} size"
+                value=value,
+                bad=f"({value} IS NULL OR NOT ({digits} OR {exact}))",
+                reason=f"is not a whole number of {sql} size",
             )
         case ColumnType.DECIMAL:
             precision, scale = column.precision or 38, column.scale or 0

@@ -103,7 +103,7 @@ def overall(label: str, source: int | None, warehouse: int | None, in_flight: in
         sentence, state = f"Equal: {source:,} on both sides.", ComparisonState.EQUAL
     elif abs(source - warehouse) <= in_flight:
         sentence = (
-            f"{in_flight:,} records of {label} changed at the source since they were read; the next sync brings them."
+            f"{_records(in_flight)} of {label} changed at the source since they were read; the next sync brings them."
         )
         state = ComparisonState.IN_FLIGHT
     else:

@@ -133,6 +133,12 @@ def _by_code(code: str, text: str, detail: str) -> NovadeError | None:
 
 def login_fault(code: object, text: object, domain: str) -> NovadeError:
     """A refused login. The library's texts hold no secret."""
+    if code == 404:
+        return ConfigurationError(
+            f"There is no Salesforce login at {domain}.",
+            hint='Check salesforce.domain: "login", "test", or the My Domain without ".salesforce.com".',
+            origin="source",
+        )
     if isinstance(code, int) or str(code) == "rate_limit_exceeded":
         # A number is the HTTP status of an answer that was no JSON: a proxy's page, not Salesforce's word.
         return SourceUnavailable(f"The Salesforce login at {domain} is not available ({code}).")

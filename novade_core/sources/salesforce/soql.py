@@ -22,7 +22,7 @@ def name(text: str) -> str:
 
 def instant(value: datetime) -> str:
     """An instant as SOQL writes it. Z, never an offset: a raw + in a URL would become a blank."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _where(conditions: Sequence[str]) -> str:
