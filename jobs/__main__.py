@@ -144,22 +144,26 @@ def execute(run_id: int, environment: EnvironmentOption = None, as_json: JsonOpt
 
 
 @app.command()
-def worker(environment: EnvironmentOption = None) -> None:
+def worker(environment: EnvironmentOption = None, as_json: JsonOption = False) -> None:
     """Work the queue without a console, until SIGTERM or Ctrl-C."""
     import logging
+    import os
     import signal
     import threading
 
     from jobs.scheduler import start_worker
     from novade_core.settings import load_settings
 
-    with errors(as_json=False):
+    with errors(as_json=as_json):
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
         working = start_worker(load_settings(environment), kind="worker")
-        say("Working the queue; Ctrl-C ends it.")
+        if as_json:
+            emit({"worker": "started", "pid": os.getpid()})
+        else:
+            say("Working the queue; Ctrl-C ends it.")
         ended.wait()
         working.stop()
 

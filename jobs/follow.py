@@ -22,6 +22,8 @@ class Bar:
         self._progress: Any = None
         self._task: Any = None
         self._rows = 0
+        self._total: int | None = None
+        self._begun = time.monotonic()
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -64,7 +66,10 @@ class Bar:
         """An engine's observer for a run in this process."""
         if name == "land.registered":
             self._rows += int(details["rows"])
-        self.show({"step": name.partition(".")[0], "rows": self._rows})
+        elif name == "plan.ended":
+            self._total = sum(w.expected or 0 for w in details["plan"].windows) or None
+        rate = round(self._rows / max(time.monotonic() - self._begun, 0.001))
+        self.show({"step": name.partition(".")[0], "rows": self._rows, "total": self._total, "rows_per_second": rate})
 
 
 def follow(services: Services, run_id: int, bar: Bar, poll_seconds: float = 0.3) -> Mapping[str, Any]:
