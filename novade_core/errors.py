@@ -98,7 +98,7 @@ class RetryableError(NovadeError):
     """It may work later. ``retry_after`` is in seconds, None where the remote does not say."""
 
     retryable = True
-    default_hint = "It is tried again by itself; start the run again if it was the last try."
+    default_hint = "It may work later: start the run again; landed chunks are kept and not fetched twice."
 
     def __init__(
         self,

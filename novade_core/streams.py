@@ -153,11 +153,14 @@ class Window:
         if self.low is not None and self.high is not None and self.high <= self.low:
             raise ValueError(f"window ends at {self.high} before it starts at {self.low}")
 
-    def halves(self) -> tuple[Window, Window] | None:
-        """Two windows of half the length, or None where the bounds are open or a minute apart."""
-        if self.low is None or self.high is None:
+    def halves(self, now: datetime) -> tuple[Window, Window] | None:
+        """Two windows of half the length, or None where less than a minute is left to share.
+
+        A window that is open above is cut between its start and ``now``, and its later half stays open.
+        """
+        if self.low is None:
             return None
-        length = self.high - self.low
+        length = (self.high or now) - self.low
         if length.total_seconds() < 60:
             return None
         middle = self.low + length / 2

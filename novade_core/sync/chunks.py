@@ -110,7 +110,8 @@ class ChunkWriter:
     def _read(text: TextFile) -> str:
         """The batch's file as a table function; every column text, nothing guessed.
 
-        Never with ``parallel=false``: DuckDB 2.0 then leaves out an unterminated last line without a word.
+        Never with ``parallel=false``: DuckDB 2.0 then leaves out, without a word, a last record
+        whose quotation is not closed.
         """
         columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in text.header)
         quoted = "true" if text.quoted_empty_is_null else "false"

@@ -59,6 +59,7 @@ class Execution:
         self.tally = Tally()
         self.started_at = tools.clock()
         self._observer = observer
+        self._open_steps: list[StepTimer] = []
 
     def point(self, name: str, **details: Any) -> None:
         """Pass a named point: tell the observer, then hear of cancel and lost lease."""
@@ -66,7 +67,7 @@ class Execution:
             self._observer(name, details)
 
     def _step(self, name: str) -> StepTimer:
-        return StepTimer(self.writer, self.tools.clock, name)
+        return StepTimer(self.writer, self.tools.clock, name, self._open_steps)
 
     def log(self, message: str, level: str = "info", **fields: Any) -> None:
         """A line for the run's log and for ours."""
@@ -96,6 +97,8 @@ class Execution:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
         if error is not None:
+            for step in list(self._open_steps):
+                step.end("failed")
             self.writer.fail(self.tools.clock(), error, self.tally.columns())
             cancelled = error.kind == "RunCancelled"
             state, headline = (RunState.CANCELLED if cancelled else RunState.FAILED), error.message
@@ -131,7 +134,7 @@ class Execution:
             plan = self._adopt(left, schema.columns) if left else None
             if plan is None:
                 plan = self._new_plan(source, schema.columns)
-        step.message = f"{len(plan.windows)} windows, {len(plan.columns)} columns"
+        step.message = f"{len(plan.windows)} window{'s'[: len(plan.windows) != 1]}, {len(plan.columns)} columns"
         step.end()
         self.point("plan.ended", plan=plan)
         return plan
@@ -198,7 +201,7 @@ class Execution:
                             source, plan, index, windows[index], resume, writer, chunk, pulse, extract, land
                         )
                     except WindowTooLarge as error:
-                        windows = self._halve(plan, windows, index, error)
+                        windows = self._halve(plan, windows, index, source.now(), error)
                         continue
                 index += 1
         finally:
@@ -207,8 +210,10 @@ class Execution:
         land.end()
         self.point("land.ended")
 
-    def _halve(self, plan: Plan, windows: list[Window], index: int, error: WindowTooLarge) -> list[Window]:
-        halves = windows[index].halves()
+    def _halve(
+        self, plan: Plan, windows: list[Window], index: int, now: datetime, error: WindowTooLarge
+    ) -> list[Window]:
+        halves = windows[index].halves(now)
         if halves is None:
             raise error
         windows = [*windows[:index], halves[0], *windows[index + 1 :], halves[1]]

@@ -43,7 +43,9 @@ class Tally:
 class StepTimer:
     """One step's row, with the time that was really spent in it."""
 
-    def __init__(self, writer: RunWriter, clock: Callable[[], datetime], name: str) -> None:
+    def __init__(
+        self, writer: RunWriter, clock: Callable[[], datetime], name: str, still_open: list[StepTimer]
+    ) -> None:
         self.rows = 0
         self.size = 0
         self.busy = 0.0
@@ -51,6 +53,8 @@ class StepTimer:
         self._writer = writer
         self._clock = clock
         self._id = writer.start_step(name, clock())
+        self._open = still_open
+        still_open.append(self)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -62,7 +66,8 @@ class StepTimer:
             self.busy += time.perf_counter() - begun
 
     def end(self, state: str = "succeeded") -> None:
-        """Close the row."""
+        """Close the row with its figures."""
+        self._open.remove(self)
         self._writer.end_step(
             self._id,
             self._clock(),

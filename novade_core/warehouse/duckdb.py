@@ -1,4 +1,4 @@
-"""The embedded warehouse: one DuckDB file. Says only how DuckDB opens, locks and fails; SQL is in ``duckdb_sql``.
+"""The embedded warehouse: one DuckDB file. Says only how DuckDB opens, locks and fails; SQL is in ``duckdb_session``.
 
 A second process cannot open the file at all while one has it, not even to read; waiting for it is normal and
 bounded. Open late, close early.

@@ -77,7 +77,9 @@ def headline(all_lines: list[Line], today: int, running: int) -> None:
         status.empty(
             f"Nothing has been loaded yet: {words.counted(count, 'stream')} configured.",
             link("The first syncs are under way." if running else "Start the first sync.", first),
-            None if running else " It reads each stream once from its oldest record on, then keeps it up to date.",
+            None
+            if running
+            else " It reads each stream once from its oldest record on, then, each time, what changed since.",
         )
         return
     clauses = [clause for line in all_lines if (clause := trouble(line)) is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from novade_core.ledger.models import RunState
 from tests.homes import Home, Sandbox
@@ -99,3 +100,33 @@ def test_a_window_that_times_out_is_halved_until_it_works(home: Home, sandbox: S
     assert outcome.counts["source_count"] == outcome.counts["warehouse_count"]
     halved = home.ledger_rows("SELECT message FROM run_log WHERE message LIKE '%halved%'")
     assert halved
+
+
+def test_a_live_window_that_times_out_is_halved_too(tmp_path: Path, sandbox: Sandbox) -> None:
+    home = Home.make(tmp_path, sandbox, streams='"salesforce.contact" = { overlap_seconds = 17280000 }')
+    home.sync()
+    sandbox.faults(query_timeout=12)
+    outcome = home.sync()
+    sandbox.faults(query_timeout=None)
+    assert outcome.state is RunState.SUCCEEDED, outcome.headline
+    assert outcome.counts["source_count"] == outcome.counts["warehouse_count"]
+    assert home.ledger_rows("SELECT message FROM run_log WHERE message LIKE '%halved%'")
+
+
+def test_a_user_who_may_not_read_limits_can_make_the_first_sync(home: Home, sandbox: Sandbox) -> None:
+    sandbox.faults(status={"status": 403, "count": 50, "on": "limits"})
+    assert home.sync().state is RunState.SUCCEEDED
+
+
+def test_a_failed_run_keeps_the_figures_of_its_steps(home: Home, sandbox: Sandbox) -> None:
+    def observer(name: str, details: object) -> None:
+        if name == "land.registered":
+            sandbox.faults(api_disabled=True)
+
+    outcome = home.sync(observer=observer)
+    sandbox.reset()
+    assert outcome.state is RunState.FAILED
+    steps = {row.name: row for row in home.ledger_rows("SELECT * FROM steps")}
+    assert steps["extract"].state == "failed"
+    assert steps["extract"].rows > 0
+    assert steps["land"].busy_ms > 0

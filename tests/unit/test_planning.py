@@ -207,7 +207,7 @@ def test_a_backfill_without_a_proper_window_is_refused(parameters):
 )
 def test_halves_tile_the_window_and_end_at_a_minute(low, seconds):
     window = Window(low=low, high=low + timedelta(seconds=seconds), part="history", expected=9)
-    halves = window.halves()
+    halves = window.halves(SEAM)
     if seconds < 60:
         assert halves is None
         return
@@ -218,9 +218,19 @@ def test_halves_tile_the_window_and_end_at_a_minute(low, seconds):
     assert (one.part, one.expected, two.expected) == ("history", None, None)
 
 
-@pytest.mark.parametrize(("low", "high"), [(None, SEAM), (SEAM, None), (None, None)])
-def test_an_open_window_has_no_halves(low, high):
-    assert Window(low=low, high=high).halves() is None
+@pytest.mark.parametrize("high", [SEAM, None])
+def test_a_window_without_a_beginning_has_no_halves(high):
+    assert Window(low=None, high=high).halves(SEAM) is None
+
+
+def test_a_window_open_above_is_cut_before_now_and_stays_open():
+    halves = Window(low=SEAM - timedelta(hours=2), high=None).halves(SEAM)
+    assert halves is not None
+    assert [(h.low, h.high) for h in halves] == [
+        (SEAM - timedelta(hours=2), SEAM - timedelta(hours=1)),
+        (SEAM - timedelta(hours=1), None),
+    ]
+    assert Window(low=SEAM, high=None).halves(SEAM) is None
 
 
 # --- schemas --------------------------------------------------------------------------------------

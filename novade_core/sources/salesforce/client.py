@@ -282,7 +282,8 @@ class Client:
 
     def server_time(self) -> datetime:
         """The clock of the service, from an answer's Date header (whole seconds)."""
-        self.json("GET", "limits", "reading its clock")
+        # The list of resources, which every user may read.
+        self.json("GET", "", "reading its clock")
         if self._server_time is None:
             raise TransferBroken("Salesforce sent no Date header, so its clock is not known.")
         return self._server_time

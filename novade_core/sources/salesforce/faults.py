@@ -76,7 +76,9 @@ def fault(answer: Answer, doing: str) -> NovadeError:
     if by_code is not None:
         return by_code
     if status >= 500 or status in _TRY_AGAIN:
-        return SourceUnavailable(detail, hint="Salesforce or the way to it is troubled; it is tried again by itself.")
+        return SourceUnavailable(
+            detail, hint="Salesforce or the way to it is troubled; start the run again later, landed chunks are kept."
+        )
     if status == 404:
         return ExtractionLost(detail)
     if status == 403:
