@@ -383,9 +383,9 @@ def sandbox_control(
     path: Annotated[str, typer.Argument(help="Such as /_sandbox/faults.")],
     body: Annotated[str | None, typer.Argument(help="JSON.")] = None,
     environment: EnvironmentOption = None,
-    as_json: JsonOption = True,
+    as_json: JsonOption = False,
 ) -> None:
-    """Any control request: set faults, quotas, hidden fields (docs/sandbox.md lists them)."""
+    """Any control request: set faults, quotas, hidden fields (docs/sandbox.md lists them); answers JSON anyway."""
     import json
 
     from jobs import sandbox
