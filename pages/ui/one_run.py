@@ -84,7 +84,7 @@ def top(services: Services, run: RunDetail) -> None:
     parts: list[Any] = [f"Run {run.id:,}: ", stream, f" {_SEEMS.get(run.state.value, run.state.value)} "]
     parts.append(words.when(instant, now, zone))
     if run.ended_at is not None and run.started_at is not None:
-        parts.append(f", after {words.duration((run.ended_at - run.started_at).total_seconds())}")
+        parts.append(f", in {words.duration((run.ended_at - run.started_at).total_seconds())}")
     named = f"{services.label(run.subject)}: "  # which the sentence has said already
     said = (run.headline or "").removeprefix(named) if run.state not in (RunState.FAILED, RunState.ABANDONED) else None
     parts.append([". ", said] if said else ".")
