@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from novade_core.ledger.database import Ledger, open_ledger
@@ -47,12 +48,11 @@ class Services:
 
         return DuckDBWarehouse(self.environment.warehouse)
 
-    def source(self, name: str) -> Source:
-        """A fresh source; whoever asks closes it."""
+    def source(self, name: str, folder: Path) -> Source:
+        """A fresh source that keeps its passing files in ``folder``; whoever asks closes it."""
         from novade_core.sources.registry import SOURCES
 
-        self.environment.temp.mkdir(parents=True, exist_ok=True)
-        return SOURCES[name](self.environment, self.environment.temp)
+        return SOURCES[name](self.environment, folder)
 
     def tools(self) -> Tools:
         """What the sync engine works with."""

@@ -48,6 +48,7 @@ class PlanState(StrEnum):
     OPEN = "open"  #: some run reads it, or died reading it; the next run goes on with it
     DONE = "done"  #: read, loaded, verified
     VOID = "void"  #: no longer fits (other schema, other request); what landed is loaded all the same
+    HELD = "held"  #: the schema changed and policy keeps it out; the windows are read again once it is accepted
     REJECTED = "rejected"  #: too many records could not be typed; what landed is never loaded
 
 

@@ -14,6 +14,9 @@ from novade_core.ledger import leases
 from novade_core.ledger.models import Checkpoint, LandedFileRow, PlanState, SyncPlan
 from novade_core.streams import Column, LandedFile, RunKind, Window
 
+#: States of plans whose landed files are never loaded.
+SET_ASIDE = (PlanState.HELD, PlanState.REJECTED)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -192,7 +195,7 @@ def unloaded(connection: Connection, stream: str) -> list[LandedFile]:
     rows = connection.execute(
         select(LandedFileRow.__table__, SyncPlan.columns.label("plan_columns"))
         .join(SyncPlan, SyncPlan.id == LandedFileRow.plan_id)
-        .where(LandedFileRow.stream == stream, LandedFileRow.loaded_at.is_(None), SyncPlan.state != PlanState.REJECTED)
+        .where(LandedFileRow.stream == stream, LandedFileRow.loaded_at.is_(None), SyncPlan.state.not_in(SET_ASIDE))
         .order_by(LandedFileRow.id)
     )
     return [_landed(row, [Column.from_json(c) for c in row.plan_columns]) for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ class Source(Protocol):
 
     def extract(
         self, stream: Stream, schema: StreamSchema, window: Window, resume: Mapping[str, Any] | None
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """The window's records, deleted ones included, as text; ``resume`` is a former batch's position.
 
         The last batch of a window has ``resume=None``; a window without records yields nothing.

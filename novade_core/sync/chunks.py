@@ -34,7 +34,10 @@ class Chunk:
 
     file: Path | None  #: None where every row was rejected
     rows: int
-    rejects: Sequence[Mapping[str, Any]]  #: {"column", "columns", "reason", "record"}
+    rejected: int
+    rejects: Sequence[
+        Mapping[str, Any]
+    ]  #: of them, at most as many as were asked for;: {"column", "columns", "reason", "record"}
     cursor_low: datetime | None
     cursor_high: datetime | None
     hours: Sequence[WindowCount]
@@ -63,10 +66,10 @@ class ChunkWriter:
         """Give the memory back."""
         self._c.close()
 
-    def write(self, batch: Batch, chunk: int) -> Chunk:
-        """Type the batch and write its good rows in one pass; bad rows come back as rejects.
+    def write(self, batch: Batch, chunk: int, keep: int = 10_000) -> Chunk:
+        """Type the batch and write its good rows in one pass; bad rows come back as rejects, at most ``keep``.
 
-        Raises TransferBroken where the file is malformed or holds another number of records than announced.
+        Raises TransferBroken where the file is malformed or holds fewer records than announced.
         """
         path = self._scratch / f"{self._name}-{chunk:05d}.parquet"
         typed_rows = f"({self._typed_select(self._read(batch.text))})"
@@ -79,7 +82,7 @@ class ChunkWriter:
             ).fetchone()
             rows = int(written[0]) if written else 0
             # Only where some are missing is the batch read again, for the rows that could not be typed.
-            rejects = [] if rows == batch.rows else self._rejects(batch.text)
+            rejected, rejects = (0, []) if rows == batch.rows else self._rejects(batch.text, keep)
         except duckdb.InvalidInputException as error:
             path.unlink(missing_ok=True)
             line = next((part for part in str(error).splitlines() if part.strip()), type(error).__name__)
@@ -89,10 +92,10 @@ class ChunkWriter:
             raise StorageRefused(
                 f"A chunk of {self.stream.label} cannot be written to {self._scratch}: {str(error).splitlines()[0]}."
             ) from error
-        if rows + len(rejects) != batch.rows:
+        if rows + rejected != batch.rows:
             path.unlink(missing_ok=True)
             raise TransferBroken(
-                f"A batch of {self.stream.label} announces {batch.rows:,} records and holds {rows + len(rejects):,}."
+                f"A batch of {self.stream.label} announces {batch.rows:,} records and holds {rows + rejected:,}."
             )
         low, high, hours = self._statistics(path) if rows else (None, None, [])
         if rows == 0:
@@ -100,6 +103,7 @@ class ChunkWriter:
         return Chunk(
             file=path if rows else None,
             rows=rows,
+            rejected=rejected,
             rejects=rejects,
             cursor_low=self._instant(low),
             cursor_high=self._instant(high),
@@ -164,19 +168,23 @@ class ChunkWriter:
         """Without these a record has no place in the warehouse."""
         return [*self.stream.primary_key, *([self.stream.version_field] if self.stream.version_field else [])]
 
-    def _rejects(self, text: TextFile) -> list[Mapping[str, Any]]:
-        """The records that cannot be taken, each with the columns that are to blame."""
+    def _rejects(self, text: TextFile, keep: int) -> tuple[int, list[Mapping[str, Any]]]:
+        """How many records cannot be taken, and the first of them with the columns that are to blame."""
         cases = [
             f"CASE WHEN {quote(n)} IS NOT NULL AND {e.bad} THEN [{_text(n)}, {_text(e.reason)}] END"
             for n, e in self._expressions.items()
             if e.bad
         ]
         cases += [f"CASE WHEN {quote(n)} IS NULL THEN [{_text(n)}, 'is missing'] END" for n in self._needed()]
-        rows = self._c.execute(
-            f"SELECT CAST({_ROW} AS VARCHAR), list_filter([{', '.join(cases)}], lambda why: why IS NOT NULL) AS blame "
-            f"FROM {self._read(text)} WHERE len(blame) > 0"
+        blame = f"list_filter([{', '.join(cases)}], lambda why: why IS NOT NULL)"
+        [(number,)] = self._c.execute(
+            f"SELECT count(*) FILTER (WHERE len({blame}) > 0) FROM {self._read(text)}"
         ).fetchall()
-        return [
+        rows = self._c.execute(
+            f"SELECT CAST({_ROW} AS VARCHAR), {blame} AS blame FROM {self._read(text)} "
+            f"WHERE len(blame) > 0 LIMIT {keep}"
+        ).fetchall()
+        return number, [
             {
                 "column": blame[0][0],
                 "columns": [name for name, _ in blame],

@@ -11,14 +11,15 @@ import logging
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from novade_core.errors import (
-    ConfigurationError,
     DataRejected,
     ExtractionLost,
     NovadeError,
@@ -32,17 +33,18 @@ from novade_core.ledger.models import PlanState, RunState
 from novade_core.ledger.plans import Plan
 from novade_core.ledger.writer import Claimed, RunWriter
 from novade_core.sources.base import Source
-from novade_core.streams import Batch, Column, LandedFile, RunKind, SchemaPolicy, StreamSchema, Window
+from novade_core.streams import Batch, Column, RunKind, SchemaPolicy, StreamSchema, Window
 from novade_core.sync import planning, proof
-from novade_core.sync.chunks import ChunkWriter, rejects_as_lines
+from novade_core.sync.chunks import Chunk, ChunkWriter, rejects_as_lines
+from novade_core.sync.loading import Loader
 from novade_core.sync.pulse import Pulse
 from novade_core.sync.tally import StepTimer, Tally
 from novade_core.sync.tools import Observer, Outcome, Tools
-from novade_core.sync.verify import check_sums
-from novade_core.warehouse.base import LoadOutcome, LoadRequest
 
 _log = logging.getLogger(__name__)
 
+#: The part of a window that was cut in two; nothing is read for it.
+HALVED = "halved"
 #: How often in a row a window is taken up again without a chunk in between.
 RESTARTS = 2
 
@@ -60,13 +62,14 @@ class Execution:
         self.started_at = tools.clock()
         self._observer = observer
         self._open_steps: list[StepTimer] = []
+        self._rejects: Counter[int] = Counter()  #: of the plan, by window, what an earlier run met included
 
     def point(self, name: str, **details: Any) -> None:
         """Pass a named point: tell the observer, then hear of cancel and lost lease."""
         if self._observer is not None:
             self._observer(name, details)
 
-    def _step(self, name: str) -> StepTimer:
+    def step(self, name: str) -> StepTimer:
         return StepTimer(self.writer, self.tools.clock, name, self._open_steps)
 
     def log(self, message: str, level: str = "info", **fields: Any) -> None:
@@ -83,7 +86,7 @@ class Execution:
         try:
             self.tools.temp.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f"run-{self.run.id}-", dir=self.tools.temp))
-            source = self.tools.source(self.stream.source)
+            source = self.tools.source(self.stream.source, folder)
             with Pulse(self.writer, self.tools.beat_seconds) as pulse:
                 state, headline = self._steps(source, pulse)
         except (Exception, KeyboardInterrupt) as raised:
@@ -97,8 +100,9 @@ class Execution:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
         if error is not None:
-            for step in list(self._open_steps):
-                step.end("failed")
+            with suppress(NovadeError):  # a lost lease, say; then the run's end is not ours to tell either
+                for step in list(self._open_steps):
+                    step.end("failed")
             self.writer.fail(self.tools.clock(), error, self.tally.columns())
             cancelled = error.kind == "RunCancelled"
             state, headline = (RunState.CANCELLED if cancelled else RunState.FAILED), error.message
@@ -118,13 +122,13 @@ class Execution:
         self._extract_and_land(source, plan, pulse)
         held_back = self._held_back(plan)
         if not held_back:
-            self._load(plan, pulse)
+            Loader(self, pulse).load(plan)
         return self._verify(source, plan, pulse, held_back=held_back)
 
     # Plan
 
     def _plan(self, source: Source) -> Plan:
-        step = self._step("plan")
+        step = self.step("plan")
         self.point("plan.started")
         with step.working():
             schema = source.schema(self.stream)
@@ -160,6 +164,8 @@ class Execution:
             checkpoint = plans.checkpoint(connection, self.stream.id)
             before = plans.last_columns(connection, self.stream.id)
         planning.check_schema(self.stream, before, columns)
+        # Records may change while they are read; nothing newer than this instant is proven read.
+        read_from = source.now()
         windows, seam = planning.windows_for(
             self.stream, self.kind, self.run.parameters, checkpoint, source, self.tools.history_rows
         )
@@ -174,7 +180,7 @@ class Execution:
                 seam=seam,
                 windows=windows,
                 columns=columns,
-                details={"parameters": dict(self.run.parameters)},
+                details={"parameters": dict(self.run.parameters), "read_from": read_from.isoformat()},
             )
         proof.note_vanished(self.writer, self.tools.clock(), self.stream, before, plan.columns)
         self.log("Planned.", windows=len(windows), seam=seam.isoformat() if seam else None, columns=len(columns))
@@ -183,18 +189,19 @@ class Execution:
     # Extract and land
 
     def _extract_and_land(self, source: Source, plan: Plan, pulse: Pulse) -> None:
-        extract, land = self._step("extract"), self._step("land")
+        extract, land = self.step("extract"), self.step("land")
         total = sum(w.expected or 0 for w in plan.windows) or None
         pulse.update(step="extract", total=total)
         with self.tools.ledger.read() as connection:
             done = plans.positions(connection, plan.id)
-            self.tally.adopted = sum(m.rows + m.rejected for m in plans.of_plan(connection, plan))
+            for landed in plans.of_plan(connection, plan):
+                self._rejects[landed.window] += landed.rejected
         writer = ChunkWriter(self.stream, plan.columns, self.tools.landing.scratch(), f"run-{self.run.id}")
         try:
             chunk, index, windows = 0, 0, list(plan.windows)
             while index < len(windows):
                 position = done.get(index)
-                if not (position and position.done):
+                if windows[index].part != HALVED and not (position and position.done):
                     resume = position.resume if position else None
                     try:
                         chunk = self._window(
@@ -216,7 +223,8 @@ class Execution:
         halves = windows[index].halves(now)
         if halves is None:
             raise error
-        windows = [*windows[:index], halves[0], *windows[index + 1 :], halves[1]]
+        # The halves are windows of their own: a position inside the whole is none inside a half.
+        windows = [*windows[:index], replace(windows[index], part=HALVED), *windows[index + 1 :], *halves]
         with self.tools.ledger.write() as connection:
             leases.require(connection, stream=self.stream.id, fence=self.run.fence)
             plans.set_windows(connection, plan, windows)
@@ -242,38 +250,43 @@ class Execution:
         source dropped starts the window again. Each at most RESTARTS times in a row without progress.
         """
         schema = StreamSchema(columns=plan.columns)
-        restarts = 0
+        restarts = lost = 0
         while True:
             try:
-                batches = source.extract(self.stream, schema, window, resume)
-                while True:
-                    self.point("extract.batch", window=index, chunk=chunk)
-                    with extract.working():
-                        batch = next(batches, None)
-                    pulse.check()
-                    if batch is None:
-                        return chunk
-                    extract.rows += batch.rows
-                    extract.size += batch.bytes_in
-                    self.tally.bytes_in += batch.bytes_in
-                    self.tally.read += batch.rows
-                    with land.working():
-                        land.size += self._land(plan, index, batch, writer, chunk)
-                    land.rows += batch.rows
-                    resume, restarts, chunk = batch.resume, 0, chunk + 1
-                    pulse.update(rows=extract.rows, bytes=extract.size)
-                    pulse.check()
+                # Closed at once when something breaks, so that its files go before the folder does.
+                with closing(source.extract(self.stream, schema, window, resume)) as batches:
+                    while True:
+                        self.point("extract.batch", window=index, chunk=chunk)
+                        with extract.working():
+                            batch = next(batches, None)
+                        pulse.check()
+                        if batch is None:
+                            return chunk
+                        extract.rows += batch.rows
+                        extract.size += batch.bytes_in
+                        self.tally.bytes_in += batch.bytes_in
+                        self.tally.read += batch.rows
+                        with land.working():
+                            land.size += self._land(plan, index, window, batch, writer, chunk)
+                        land.rows += batch.rows
+                        resume, restarts, chunk = batch.resume, 0, chunk + 1
+                        pulse.update(rows=extract.rows, bytes=extract.size)
+                        pulse.check()
             except (ExtractionLost, TransferBroken) as error:
-                restarts += 1
-                if restarts > RESTARTS:
-                    raise
                 if isinstance(error, ExtractionLost):
-                    resume = None
+                    # Whatever lands again is no progress, so these are counted over the whole window.
+                    resume, lost = None, lost + 1
+                    self._rejects[index] = 0
+                else:
+                    restarts += 1
+                if max(restarts, lost) > RESTARTS:
+                    raise
                 self.log("The extraction broke off and is taken up again.", "warning", reason=error.message)
 
-    def _land(self, plan: Plan, index: int, batch: Batch, writer: ChunkWriter, chunk: int) -> int:
+    def _land(self, plan: Plan, index: int, window: Window, batch: Batch, writer: ChunkWriter, chunk: int) -> int:
         """Parquet, rejects, manifest, registration, in this order; answers the bytes written."""
-        made = writer.write(batch, chunk)
+        made = writer.write(batch, chunk, keep=self.stream.reject_limit + 1)
+        self._rejects[index] += made.rejected
         self.point("land.written", chunk=chunk)
         folder = paths.run_folder(self.stream, self.run.id, self.started_at)
         now = self.tools.clock()
@@ -284,16 +297,16 @@ class Execution:
             size = self.tools.landing.put_file(path, made.file)
             files.append({"path": path, "rows": made.rows, "bytes": size, "sha256": digest})
         if made.rejects:
-            self._keep_rejects(made.rejects, paths.rejects(folder, chunk), now)
+            self._keep_rejects(made, paths.rejects(folder, chunk), now)
         self.point("land.file", chunk=chunk)
         manifest = Manifest(
             stream=self.stream.id,
             run_id=self.run.id,
             chunk=chunk,
-            window=plan.windows[index].to_json() if index < len(plan.windows) else {},
+            window=window.to_json(),
             files=files,
             rows=made.rows,
-            rejected=len(made.rejects),
+            rejected=made.rejected,
             cursor_low=made.cursor_low,
             cursor_high=made.cursor_high,
             hours=made.hours,
@@ -317,7 +330,7 @@ class Execution:
                 load_id=load_id(manifest),
                 files=[f["path"] for f in files],
                 rows=made.rows,
-                rejected=len(made.rejects),
+                rejected=made.rejected,
                 size=size,
                 max_cursor=made.cursor_high,
                 resume=batch.resume,
@@ -327,27 +340,26 @@ class Execution:
         self._check_reject_limit(plan)
         return size
 
-    def _keep_rejects(self, rejects: Sequence[Mapping[str, Any]], path: str, now: datetime) -> None:
+    def _keep_rejects(self, made: Chunk, path: str, now: datetime) -> None:
+        rejects = made.rejects
         self.tools.landing.put_once(path, rejects_as_lines(rejects))
-        self.tally.rejected += len(rejects)
+        self.tally.rejected += made.rejected
         shown = [{k: r[k] for k in ("column", "reason")} for r in rejects[:50]]
         self.writer.artifact(now, "rejects", shown)
         self.log(
-            "Some records could not be typed.", "warning", count=len(rejects), first=rejects[0]["reason"], file=path
+            "Some records could not be typed.", "warning", count=made.rejected, first=rejects[0]["reason"], file=path
         )
 
     def _check_reject_limit(self, plan: Plan) -> None:
         """Too many rejects: what landed is set aside with the plan, and the next run reads the windows again."""
-        if self.tally.rejected > self.stream.reject_limit:
+        if self._rejects.total() > self.stream.reject_limit:
             with self.tools.ledger.write() as connection:
                 leases.require(connection, stream=self.stream.id, fence=self.run.fence)
                 plans.close_plan(connection, plan.id, PlanState.REJECTED)
             raise DataRejected(
-                f"{self.tally.rejected:,} records of {self.stream.label} could not be typed; "
+                f"{self._rejects.total():,} records of {self.stream.label} could not be typed; "
                 f"the stream's limit is {self.stream.reject_limit:,}."
             )
-
-    # Load
 
     def _held_back(self, plan: Plan) -> bool:
         """Whether policy ``quarantine`` keeps this plan's rows out of the warehouse."""
@@ -357,97 +369,10 @@ class Execution:
             before = plans.last_columns(connection, self.stream.id)
         return bool(planning.schema_changes(before, plan.columns))
 
-    def _load(self, plan: Plan, pulse: Pulse) -> None:
-        step = self._step("load")
-        self.point("load.started")
-        with self.tools.ledger.read() as connection:
-            waiting = plans.unloaded(connection, self.stream.id)
-            if self.kind is RunKind.FULL:
-                waiting = plans.of_plan(connection, plan)
-        pulse.update(step="load", rows=0, total=sum(m.rows for m in waiting) or None)
-        # From here on the run answers for the manifests that it loads, those of a run that died before it too.
-        self.tally.landed = sum(m.rows for m in waiting)
-        self.tally.rejected = sum(m.rejected for m in waiting)
-        self.tally.read = self.tally.landed + self.tally.rejected
-        with step.working():
-            if self.kind is RunKind.FULL:
-                self._replace(waiting, step)
-            elif waiting:
-                with self.tools.warehouse.session() as session:
-                    for group in planning.groups(waiting, self.tools.warehouse.capabilities.max_rows_per_load):
-                        pulse.check()
-                        self.point("load.group", manifests=len(group))
-                        self._account(session.load(self._request(group)), group, step)
-                        self.point("load.committed", manifests=len(group))
-                        self._mark_loaded([m.seq for m in group])
-                        pulse.update(rows=step.rows)
-        step.end()
-        self.point("load.ended")
-
-    def _replace(self, manifests: Sequence[LandedFile], step: StepTimer) -> None:
-        with self.tools.warehouse.session() as session:
-            held = session.count(self.stream) or 0
-            if not sum(m.rows for m in manifests) and held:
-                raise ConfigurationError(
-                    f"The full reload of {self.stream.label} read no record, but the warehouse holds {held:,}.",
-                    hint="Check the integration user's sharing rights; the table was left as it is.",
-                    origin="source",
-                )
-            self.point("load.group", manifests=len(manifests))
-            self._account(session.replace(self._request(manifests)), manifests, step)
-            self.point("load.committed", manifests=len(manifests))
-        with self.tools.ledger.read() as connection:
-            older = [m.seq for m in plans.unloaded(connection, self.stream.id)]
-        # What landed before a full reload is contained in it; loading it later could revive purged rows.
-        self._mark_loaded(sorted({m.seq for m in manifests} | set(older)))
-
-    def _request(self, manifests: Sequence[LandedFile]) -> LoadRequest:
-        return LoadRequest(
-            stream=self.stream,
-            manifests=manifests,
-            locations=[[self.tools.landing.location(f) for f in m.files] for m in manifests],
-            fence=self.run.fence,
-            run_id=self.run.id,
-            now=self.tools.clock(),
-            before_commit=self._before_commit,
-            older_waiting=self._older_waiting(min(m.seq for m in manifests)) if manifests else False,
-        )
-
-    def _older_waiting(self, seq: int) -> bool:
-        with self.tools.ledger.read() as connection:
-            return any(m.seq < seq for m in plans.unloaded(connection, self.stream.id))
-
-    def _before_commit(self) -> None:
-        self.point("load.before_commit")
-        with self.tools.ledger.write() as connection:
-            leases.require(connection, stream=self.stream.id, fence=self.run.fence)
-
-    def _account(self, outcome: LoadOutcome, manifests: Sequence[LandedFile], step: StepTimer) -> None:
-        check_sums(manifests, outcome.results)
-        for result in outcome.results:
-            step.rows += result.staged
-            for name in ("loaded", "deleted", "unchanged", "superseded", "duplicates"):
-                setattr(self.tally, name, getattr(self.tally, name) + getattr(result, name))
-        for change in outcome.changes:
-            if change.kind != "absent":
-                self.log("The table's schema changed.", change=change.kind, column=change.column, detail=change.detail)
-
-    def _mark_loaded(self, seqs: Sequence[int]) -> None:
-        with self.tools.ledger.write() as connection:
-            plans.mark_loaded(
-                connection,
-                stream=self.stream.id,
-                fence=self.run.fence,
-                run_id=self.run.id,
-                now=self.tools.clock(),
-                seqs=seqs,
-            )
-        self.point("load.marked")
-
     # Verify
 
     def _verify(self, source: Source, plan: Plan, pulse: Pulse, *, held_back: bool) -> tuple[RunState, str]:
-        step = self._step("verify")
+        step = self.step("verify")
         self.point("verify.started")
         pulse.update(step="verify", total=None)
         with step.working():
@@ -456,7 +381,11 @@ class Execution:
                 before = plans.checkpoint(connection, self.stream.id)
             highest = [c for c in (self.tally.data_to, before.cursor if before else None) if c]
             self.tally.data_to = max(highest) if highest else None
-            counts = proof.compare(self, source, plan)
+            counts = proof.compare(self, source, plan, first=before is None)
+        # What an earlier run marked as loaded just before it died was rejected all the same.
+        unsaid = max(0, self._rejects.total() - self.tally.rejected)
+        self.tally.rejected += unsaid
+        self.tally.read += unsaid
         step.message = counts.sentence
         step.rows = counts.warehouse or 0
         step.end()
@@ -475,11 +404,10 @@ class Execution:
                     fence=self.run.fence,
                     run_id=self.run.id,
                     now=now,
-                    cursor=self.tally.data_to,
+                    cursor=planning.proven(self.tally.data_to, plan),
                     seam=plan.seam,
                 )
-            if not held_back:
-                plans.close_plan(connection, plan.id, PlanState.DONE)
+            plans.close_plan(connection, plan.id, PlanState.HELD if held_back else PlanState.DONE)
             status: dict[str, Any] = {
                 "source_count": counts.source,
                 "warehouse_count": counts.warehouse,
@@ -487,7 +415,7 @@ class Execution:
                 "comparison_sentence": counts.sentence,
                 "data_to": self.tally.data_to,
             }
-            if not held_back:
+            if not held_back and self.kind is not RunKind.BACKFILL:
                 status |= {"last_load_at": now, "last_success_id": self.run.id}
             self.writer.finish(
                 connection, now, state=state, headline=headline, values=self.tally.columns(), status=status

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from novade_core.errors import BadWindow, SchemaFrozen
-from novade_core.ledger.plans import CheckpointValue
+from novade_core.ledger.plans import CheckpointValue, Plan
 from novade_core.sources.base import Source
 from novade_core.streams import Column, LandedFile, RunKind, SchemaPolicy, Stream, Window, utc
 
@@ -56,6 +56,17 @@ def backfill_window(parameters: Mapping[str, str]) -> Window:
         return Window(low=low, high=high, part="backfill")
     except (KeyError, ValueError) as error:
         raise BadWindow(f"A backfill needs --since before --until, both with a time zone: {error}.") from error
+
+
+def proven(highest: datetime | None, plan: Plan) -> datetime | None:
+    """Up to where a plan has surely read everything: the highest cursor, but never past its beginning.
+
+    A record of an early page may change while a later page, with a newer stamp, is still to come.
+    """
+    read_from = plan.details.get("read_from")
+    if highest is None or read_from is None:
+        return highest
+    return min(highest, datetime.fromisoformat(read_from))
 
 
 def kind_for(stream: Stream, kind: RunKind) -> RunKind:
@@ -113,7 +124,10 @@ def groups(manifests: Sequence[LandedFile], max_rows: int) -> list[list[LandedFi
     result: list[list[LandedFile]] = []
     rows = 0
     for manifest in manifests:
-        if not result or rows + manifest.rows > max_rows:
+        # Landings of different columns do not share a transaction: what one lacks is kept from the table, so the
+        # other must be in it by then.
+        other = bool(result) and result[-1][-1].columns != manifest.columns
+        if not result or other or rows + manifest.rows > max_rows:
             result.append([])
             rows = 0
         result[-1].append(manifest)

@@ -6,16 +6,17 @@ import errno
 import logging
 import resource
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from novade_core.errors import NovadeError, RetryableError, RunCancelled, StorageRefused
+from novade_core.errors import LeaseLost, NovadeError, RunCancelled, StorageRefused
 from novade_core.ledger.models import ComparisonState
 from novade_core.ledger.plans import Plan
 from novade_core.ledger.writer import Counts, RunWriter
 from novade_core.sources.base import Source
-from novade_core.streams import Column, Stream, Window
+from novade_core.streams import Column, RunKind, Stream, Window
 from novade_core.sync.tally import Tally
 from novade_core.sync.verify import Difference, KeyDifference, by_month, name_difference, overall
 
@@ -30,40 +31,52 @@ MAX_KEYS_PER_MONTH = 500_000
 MAX_MONTHS = 24
 
 
-def compare(execution: Execution, source: Source, plan: Plan) -> Counts:
-    """Count both sides, by month too where history was read, and name the keys where they differ."""
-    stream, tally = execution.stream, execution.tally
-    now = execution.tools.clock()
+def compare(execution: Execution, source: Source, plan: Plan, *, first: bool) -> Counts:
+    """Count both sides, by month too where history was read, and name the keys where they differ.
+
+    A diagnosis that fails must not hold up the stream: what is loaded is loaded, and the comparison says
+    that it is unknown. ``first`` tells that the stream's history has not been imported yet.
+    """
+    stream, tally, now = execution.stream, execution.tally, execution.tools.clock()
+    if first and execution.kind is RunKind.BACKFILL:
+        sentence = "Not compared: only a window was read, and the history has not been imported yet."
+        return Counts(window="all", source=None, warehouse=None, state=ComparisonState.UNKNOWN, sentence=sentence)
+    in_flight = 0
     try:
         tally.source_count = source.count(stream)
-    except RetryableError as error:
-        execution.log("The source could not be counted.", "warning", reason=error.message)
-    with execution.tools.warehouse.session() as session:
-        tally.warehouse_count = session.count(stream)
-    here = tally.warehouse_count or 0
-    in_flight = 0
-    if tally.source_count is not None and tally.source_count != here:
-        in_flight = _in_flight(source, stream, tally.data_to)
-    counts = overall(stream.label, tally.source_count, here, in_flight)
+        with execution.tools.warehouse.session() as session:
+            tally.warehouse_count = session.count(stream) or 0
+        if tally.source_count != tally.warehouse_count:
+            in_flight = _in_flight(source, stream, tally.data_to)
+    except NovadeError as error:
+        _not_compared(execution, error)
+    counts = overall(stream.label, tally.source_count, tally.warehouse_count, in_flight)
     months: list[Counts] = []
+    difference = Difference()
     differs = counts.state is ComparisonState.DIFFERS
     created = stream.created_field
     if created and any(c.name == created for c in plan.columns) and (differs or plan.seam is not None):
-        months = _by_month(execution, source, stream, created)
+        try:
+            months = _by_month(execution, source, stream, created)
+            if differs:
+                difference = _keys(execution, source, stream, created, months)
+                said = f"{counts.sentence} {name_difference(stream.label, difference)}"
+                counts = replace(counts, sentence=said)
+        except NovadeError as error:
+            _not_compared(execution, error)
     if differs:
-        difference = _keys(execution, source, stream, created, months)
-        counts = Counts(
-            window="all",
-            source=counts.source,
-            warehouse=counts.warehouse,
-            state=counts.state,
-            sentence=counts.sentence + " " + name_difference(stream.label, counts, difference),
-        )
         _keep(execution.writer, now, stream, counts, difference)
     elif counts.state is ComparisonState.EQUAL:
         execution.writer.close_finding(now, "count_difference")
     execution.writer.comparisons(now, [counts, *months])
     return counts
+
+
+def _not_compared(execution: Execution, error: NovadeError) -> None:
+    """Note why; a lost lease or a cancel is no diagnosis and goes on up."""
+    if isinstance(error, LeaseLost | RunCancelled):
+        raise error
+    execution.log("Source and warehouse could not be compared in full.", "warning", reason=error.message)
 
 
 def _in_flight(source: Source, stream: Stream, data_to: datetime | None) -> int:
@@ -88,8 +101,9 @@ def _keys(
     if created is None:
         return found.result()
     wrong = [m for m in months if m.state is ComparisonState.DIFFERS]
-    for month in wrong[:MAX_MONTHS]:
-        if max(month.source or 0, month.warehouse or 0) > MAX_KEYS_PER_MONTH:
+    for number, month in enumerate(wrong):
+        if number >= MAX_MONTHS or max(month.source or 0, month.warehouse or 0) > MAX_KEYS_PER_MONTH:
+            found.skip(month.source or 0, month.warehouse or 0)
             continue
         there = list(source.keys(stream, created, month.window))
         with execution.tools.warehouse.session() as session:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from novade_core.errors import LeaseLost, NovadeError, RunCancelled
 from novade_core.ledger.writer import RunWriter
 
@@ -70,6 +72,6 @@ class Pulse:
             except LeaseLost as error:
                 self._lost = error
                 return
-            except NovadeError as error:
-                # A full disk, say: the run's own next write meets it too and reports it.
-                _log.warning("beat not written: %s", error.kind)
+            except (NovadeError, DBAPIError) as error:
+                # A full disk, a busy ledger: the next beat tries again, and the run's own writes report it.
+                _log.warning("beat not written: %s", type(error).__name__)

@@ -28,7 +28,6 @@ class Tally:
     source_count: int | None = None
     warehouse_count: int | None = None
     data_to: datetime | None = None
-    adopted: int = 0  #: rows that an earlier run had landed
     api_calls: int = 0
     cpu_from: float = field(default_factory=time.process_time)
 

@@ -27,7 +27,7 @@ class Tools:
     ledger: Ledger
     landing: Landing
     warehouse: Warehouse
-    source: Callable[[str], Source]  #: a fresh source by name; the engine closes it
+    source: Callable[[str, Path], Source]  #: a fresh source by name, with a folder for its files; the engine closes it
     stream: Callable[[str], Stream]
     temp: Path
     clock: Callable[[], datetime]

@@ -41,6 +41,7 @@ class Difference:
     extra: tuple[str, ...] = ()  #: in the warehouse, not at the source
     missing_total: int = 0
     extra_total: int = 0
+    skipped: int = 0  #: windows whose keys were too many; their counts are in the totals
 
 
 @dataclass
@@ -51,6 +52,13 @@ class KeyDifference:
     extra: list[str] = field(default_factory=list)
     missing_total: int = 0
     extra_total: int = 0
+    skipped: int = 0
+
+    def skip(self, source: int, warehouse: int) -> None:
+        """A window that is compared by count only."""
+        self.skipped += 1
+        self.missing_total += max(0, source - warehouse)
+        self.extra_total += max(0, warehouse - source)
 
     def add(self, source: Iterable[str], warehouse: Iterable[str]) -> None:
         """Compare one window."""
@@ -73,6 +81,7 @@ class KeyDifference:
             extra=tuple(self.extra),
             missing_total=self.missing_total,
             extra_total=self.extra_total,
+            skipped=self.skipped,
         )
 
 
@@ -112,21 +121,24 @@ def overall(label: str, source: int | None, warehouse: int | None, in_flight: in
     return Counts(window="all", source=source, warehouse=warehouse, state=state, sentence=sentence)
 
 
-def name_difference(label: str, counts: Counts, difference: Difference) -> str:
+def name_difference(label: str, difference: Difference) -> str:
     """The difference as a sentence with the first keys by name."""
     parts = []
     if difference.extra_total:
         parts.append(
             f"{_records(difference.extra_total)} of {label} in the warehouse no longer at the source "
-            f"(purged there): {_some(difference.extra)}"
+            f"(purged there){_some(difference.extra)}"
         )
     if difference.missing_total:
         parts.append(
-            f"{_records(difference.missing_total)} of {label} at the source not in the warehouse: "
+            f"{_records(difference.missing_total)} of {label} at the source not in the warehouse"
             f"{_some(difference.missing)}"
         )
     if not parts:
-        return counts.sentence + " The keys agree by now: records changed while they were counted."
+        return "The keys agree by now: records changed while they were counted."
+    if difference.skipped:
+        months = "1 month" if difference.skipped == 1 else f"{difference.skipped} months"
+        parts.append(f"{months} too large to compare by key")
     return "; ".join(parts) + "."
 
 
@@ -135,5 +147,6 @@ def _records(number: int) -> str:
 
 
 def _some(keys: Sequence[str]) -> str:
-    shown = ", ".join(keys[:3])
-    return shown + (" …" if len(keys) > 3 else "")
+    if not keys:
+        return ""
+    return ": " + ", ".join(keys[:3]) + (" …" if len(keys) > 3 else "")

@@ -53,6 +53,8 @@ class LoadRequest:
     #: May a manifest that landed before these still be loaded after them? Where none can, a row that landed again
     #: unchanged need not note its later landing, and a sync without news writes no row at all.
     older_waiting: bool = True
+    #: For ``replace``: manifests that landed before and wait; the new table contains them, so they count as loaded.
+    contained: Sequence[LandedFile] = ()
 
 
 class Session(Protocol):

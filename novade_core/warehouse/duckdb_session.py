@@ -110,7 +110,14 @@ class DuckDBSession:
 
     def _mark(self, request: LoadRequest, results: Sequence[LoadResult]) -> None:
         seqs = {m.load_id: m.seq for m in request.manifests}
-        for r in results:
+        done = [
+            LoadResult(
+                load_id=m.load_id, staged=m.rows, loaded=0, deleted=0, unchanged=0, superseded=m.rows, duplicates=0
+            )
+            for m in request.contained
+        ]
+        seqs |= {m.load_id: m.seq for m in request.contained}
+        for r in (*results, *done):
             self._c.execute(
                 "INSERT INTO novade.novade_loads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [

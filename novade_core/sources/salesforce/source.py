@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class Salesforce:
 
     def extract(
         self, stream: Stream, schema: StreamSchema, window: Window, resume: Mapping[str, Any] | None
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """See Source.extract."""
         statement = soql.select(stream, schema.names(), window)
         mode = str(resume["mode"]) if resume is not None else self._mode(stream, window, statement)
