@@ -38,6 +38,7 @@ from novade_core.sync import planning, proof
 from novade_core.sync.chunks import Chunk, ChunkWriter, rejects_as_lines
 from novade_core.sync.loading import Loader
 from novade_core.sync.pulse import Pulse
+from novade_core.sync.scratch import tidy
 from novade_core.sync.tally import StepTimer, Tally
 from novade_core.sync.tools import Observer, Outcome, Tools
 
@@ -85,6 +86,7 @@ class Execution:
         folder: Path | None = None
         try:
             self.tools.temp.mkdir(parents=True, exist_ok=True)
+            tidy(self.tools.ledger, [self.tools.temp, self.tools.landing.scratch()])
             folder = Path(tempfile.mkdtemp(prefix=f"run-{self.run.id}-", dir=self.tools.temp))
             source = self.tools.source(self.stream.source, folder)
             with Pulse(self.writer, self.tools.beat_seconds) as pulse:
@@ -213,6 +215,7 @@ class Execution:
                 index += 1
         finally:
             writer.close()
+        self._check_reject_limit(plan)
         extract.end()
         land.end()
         self.point("land.ended")
