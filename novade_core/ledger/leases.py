@@ -10,7 +10,8 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from novade_core.errors import LeaseHeld, LeaseLost
 from novade_core.ledger.models import Lease
@@ -93,7 +94,9 @@ def take(connection: Connection, *, stream: str, holder: str, run_id: int, now: 
     """
     row = connection.execute(select(Lease).where(Lease.stream == stream)).first()
     if row is None:
-        connection.execute(insert(Lease).values(stream=stream, fence=0, beat=0))
+        # Another worker may insert it at this moment; the UPDATE below says who was first.
+        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        connection.execute(insert(Lease).values(stream=stream, fence=0, beat=0).on_conflict_do_nothing())
         free, from_run, seen_beat = Lease.holder.is_(None), None, 0
     elif row.holder is None:
         free, from_run, seen_beat = Lease.holder.is_(None), None, row.beat
@@ -113,6 +116,16 @@ def take(connection: Connection, *, stream: str, holder: str, run_id: int, now: 
         raise LeaseHeld(f"{stream} was taken by another worker at this moment.")
     fence = connection.execute(select(Lease.fence).where(Lease.stream == stream)).scalar_one()
     return Taken(fence=fence, from_run=from_run)
+
+
+def lock(connection: Connection, stream: str) -> None:
+    """Hold the row of the stream's lease, whoever's it is, until the transaction ends.
+
+    Who writes about several rows of a stream does this first, so that nobody waits for each other in a circle.
+    SQLite's writers queue at BEGIN already.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(select(Lease.fence).where(Lease.stream == stream).with_for_update())
 
 
 def beat(connection: Connection, *, stream: str, fence: int) -> None:

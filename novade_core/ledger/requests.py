@@ -40,6 +40,8 @@ def ask_for_run(
     with ledger.write() as c:
         if not ledger.is_sqlite:
             # SQLite's writers already queue at BEGIN IMMEDIATE; elsewhere two people could both see an empty queue.
+            if idempotency_key is not None:
+                c.execute(text("SELECT pg_advisory_xact_lock(7262333, hashtext(:key))"), {"key": idempotency_key})
             c.execute(text("SELECT pg_advisory_xact_lock(7262332, hashtext(:stream))"), {"stream": stream.id})
         if idempotency_key is not None:
             known = c.execute(select(Run.id).where(Run.idempotency_key == idempotency_key)).scalar()

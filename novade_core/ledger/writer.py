@@ -75,7 +75,9 @@ def claim(
             .values(state=RunState.RUNNING, worker=holder, fence=taken.fence, started_at=now, code_version=code_version)
         )
         if hit.rowcount != 1:
-            raise ConfigurationError(f"Run {run_id} is {run.state}, not queued.", hint="Start a new run.")
+            # Asked again: it may have been cancelled, or taken by another worker, since we read it.
+            state = connection.execute(select(Run.state).where(Run.id == run_id)).scalar_one()
+            raise ConfigurationError(f"Run {run_id} is {state}, not queued.", hint="Start a new run.")
         if taken.from_run is not None and taken.from_run != run_id:
             abandon(connection, run_id=taken.from_run, now=now)
         return Claimed(
@@ -91,6 +93,10 @@ def claim(
 
 def abandon(connection: Connection, *, run_id: int, now: datetime) -> bool:
     """Mark a run whose worker vanished; False where it had ended properly."""
+    run = connection.execute(select(Run.subject, Run.started_at).where(Run.id == run_id)).first()
+    if run is None:
+        return False
+    leases.lock(connection, run.subject)
     hit = connection.execute(
         update(Run)
         .where(Run.id == run_id, Run.state.in_([RunState.RUNNING, RunState.CANCELLING]))
@@ -110,7 +116,6 @@ def abandon(connection: Connection, *, run_id: int, now: datetime) -> bool:
     connection.execute(
         update(Step).where(Step.run_id == run_id, Step.state == "running").values(state="failed", ended_at=now)
     )
-    run = connection.execute(select(Run.subject, Run.started_at).where(Run.id == run_id)).one()
     _add_daily(connection, run.subject, run.started_at, RunState.ABANDONED, now, {})
     return True
 
@@ -275,6 +280,7 @@ class RunWriter:
 
         ``values`` are columns of the run; ``status`` columns of the stream's status that became true.
         """
+        leases.lock(connection, self.run.subject)
         before = connection.execute(
             update(Run)
             .where(Run.id == self.run.id, Run.state.not_in(ENDED))
@@ -291,6 +297,7 @@ class RunWriter:
         """End the run as failed (or cancelled) with the error's sentence, hint, class and origin."""
         state = RunState.CANCELLED if error.kind == "RunCancelled" else RunState.FAILED
         with self.ledger.write() as connection:
+            leases.lock(connection, self.run.subject)
             connection.execute(
                 update(Step)
                 .where(Step.run_id == self.run.id, Step.state == "running")

@@ -27,8 +27,8 @@ FOREIGN = "elsewhere-1234abcd:77:1"
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    ledger = open_ledger(ledger_url)
     yield ledger
     ledger.close()
 
@@ -268,12 +268,11 @@ def _contend(url: str, me: int, rounds: int, report) -> None:
     ledger.close()
 
 
-def test_of_two_processes_exactly_one_takes_each_lease(ledger, tmp_path):
+def test_of_two_processes_exactly_one_takes_each_lease(ledger, ledger_url):
     rounds = 40
     context = multiprocessing.get_context("spawn")
     report = context.Queue()
-    url = f"sqlite:///{tmp_path}/ledger.sqlite"
-    processes = [context.Process(target=_contend, args=(url, me, rounds, report)) for me in (1, 2)]
+    processes = [context.Process(target=_contend, args=(ledger_url, me, rounds, report)) for me in (1, 2)]
     for process in processes:
         process.start()
     answers = sorted(report.get(timeout=60) for _ in range(2 * rounds))

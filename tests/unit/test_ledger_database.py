@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -21,17 +22,26 @@ from novade_core.ledger import database
 from novade_core.ledger.database import SCHEMA_VERSION, Ledger, create, open_ledger, schema_version, upgrade
 from novade_core.ledger.models import Audit, Base, UtcDateTime
 from tests.contracts.refusals import files_end_at, mode
+from tests.ledgers import at_once
 
 NOW = datetime(2024, 11, 18, 14, 0, tzinfo=UTC)
 
 
 @pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    ledger = open_ledger(ledger_url)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
 def url(tmp_path: Path) -> str:
+    """Where a ledger on SQLite is."""
     return f"sqlite:///{tmp_path}/ledger.sqlite"
 
 
 @pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
+def sqlite_ledger(url: str) -> Iterator[Ledger]:
     ledger = open_ledger(url)
     yield ledger
     ledger.close()
@@ -52,11 +62,16 @@ def pragma(ledger: Ledger, name: str) -> object:
         return connection.execute(text(f"PRAGMA {name}")).scalar()
 
 
-def test_sqlite_is_set_for_readers_beside_a_writer(ledger):
-    assert ledger.is_sqlite
-    assert pragma(ledger, "journal_mode") == "wal"
-    assert pragma(ledger, "foreign_keys") == 1
-    assert pragma(ledger, "busy_timeout") == 30_000
+def test_sqlite_is_set_for_readers_beside_a_writer(sqlite_ledger):
+    assert sqlite_ledger.is_sqlite
+    assert pragma(sqlite_ledger, "journal_mode") == "wal"
+    assert pragma(sqlite_ledger, "foreign_keys") == 1
+    assert pragma(sqlite_ledger, "busy_timeout") == 30_000
+
+
+def test_the_driver_of_postgresql_is_loaded_only_for_it(url):
+    code = f"import sys; from novade_core.ledger.database import open_ledger; open_ledger({url!r}).close()"
+    subprocess.run([sys.executable, "-c", f"{code}; assert 'psycopg' not in sys.modules"], check=True, timeout=60)
 
 
 def test_migrations_and_models_agree(ledger):
@@ -71,9 +86,9 @@ def test_the_schema_version_is_the_newest_migration(ledger):
     assert max(f.name.split("_")[0] for f in files) == SCHEMA_VERSION
 
 
-def test_opening_again_changes_nothing(ledger, url):
+def test_opening_again_changes_nothing(ledger, ledger_url):
     note(ledger)
-    again = open_ledger(url)
+    again = open_ledger(ledger_url)
     assert noted(again) == ["ada"]
     again.close()
 
@@ -83,8 +98,8 @@ def test_the_folder_is_made(tmp_path):
     assert (tmp_path / "a" / "b" / "ledger.sqlite").exists()
 
 
-def test_an_older_sqlite_ledger_is_brought_up_to_date(ledger, url, tmp_path):
-    ledger.close()
+def test_an_older_sqlite_ledger_is_brought_up_to_date(sqlite_ledger, url, tmp_path):
+    sqlite_ledger.close()
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
         tables = [r[0] for r in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
@@ -96,41 +111,32 @@ def test_an_older_sqlite_ledger_is_brought_up_to_date(ledger, url, tmp_path):
     reopened.close()
 
 
-def test_a_newer_schema_is_refused_and_left_alone(ledger, url):
+def test_a_newer_schema_is_refused_and_left_alone(ledger, ledger_url):
     with ledger.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ConfigurationError, match=f"schema 9999, this code knows {SCHEMA_VERSION}") as refused:
-        open_ledger(url)
+        open_ledger(ledger_url)
     assert "Update this installation" in refused.value.hint
     assert schema_version(ledger.engine) == "9999"
 
 
-def _open(url: str, report) -> None:
-    try:
-        ledger = open_ledger(url)
-        note(ledger)
-        ledger.close()
-        report.put("opened")
-    except Exception as error:
-        report.put(repr(error))
-
-
-def test_several_processes_may_make_the_schema_at_once(url):
-    context = multiprocessing.get_context("spawn")
-    report = context.Queue()
-    processes = [context.Process(target=_open, args=(url, report)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    assert [report.get(timeout=60) for _ in processes] == ["opened"] * 3
-    for process in processes:
-        process.join(timeout=30)
+def _open(together, url: str) -> str:
+    together.wait()
     ledger = open_ledger(url)
-    assert noted(ledger) == ["ada"] * 3
+    note(ledger)
+    ledger.close()
+    return "opened"
+
+
+def test_several_processes_may_make_the_schema_at_once(empty_url):
+    assert at_once(_open, *[(empty_url,)] * 4) == ["opened"] * 4
+    ledger = open_ledger(empty_url)
+    assert noted(ledger) == ["ada"] * 4
     ledger.close()
 
 
-def test_several_threads_may_make_the_schema_at_once(url):
-    engine, faults = create(url), []
+def test_several_threads_may_make_the_schema_at_once(empty_url):
+    engine, faults = create(empty_url), []
 
     def go() -> None:
         try:
@@ -148,6 +154,12 @@ def test_several_threads_may_make_the_schema_at_once(url):
     engine.dispose()
 
 
+def test_upgrading_what_is_up_to_date_changes_nothing(ledger):
+    note(ledger)
+    assert upgrade(ledger.engine) == SCHEMA_VERSION
+    assert noted(ledger) == ["ada"]
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 
@@ -160,7 +172,10 @@ def test_a_file_that_is_no_ledger_is_refused_and_stays_as_it_is(tmp_path):
     assert path.read_bytes() == b"this is no database" * 200
 
 
-@pytest.mark.parametrize("url", ["nonsense", "nosuchdatabase://host/name", "", "sqlite"])
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "nosuchdatabase://host/name", "", "sqlite", "mysql://host/name", "postgresql+nosuch://host/name"],
+)
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ConfigurationError, match="cannot be opened") as refused:
         open_ledger(url)
@@ -185,9 +200,9 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         open_ledger(f"sqlite:///{folder}/ledger.sqlite")
 
 
-def test_a_read_only_ledger_can_be_read_and_refuses_to_be_written(ledger, url, tmp_path):
-    note(ledger)
-    ledger.close()
+def test_a_read_only_ledger_can_be_read_and_refuses_to_be_written(sqlite_ledger, url, tmp_path):
+    note(sqlite_ledger)
+    sqlite_ledger.close()
     with mode(tmp_path / "ledger.sqlite", 0o444):
         reader = open_ledger(url)
         assert noted(reader) == ["ada"]
@@ -201,13 +216,13 @@ def test_a_read_only_ledger_can_be_read_and_refuses_to_be_written(ledger, url, t
     again.close()
 
 
-def test_a_full_disk_is_refused_and_nothing_of_the_transaction_stays(ledger):
-    note(ledger)
+def test_a_full_disk_is_refused_and_nothing_of_the_transaction_stays(sqlite_ledger):
+    note(sqlite_ledger)
     with files_end_at(1), pytest.raises(StorageRefused):
-        note(ledger, "bob" * 100_000)
-    assert noted(ledger) == ["ada"]
-    note(ledger, "eve")
-    assert noted(ledger) == ["ada", "eve"]
+        note(sqlite_ledger, "bob" * 100_000)
+    assert noted(sqlite_ledger) == ["ada"]
+    note(sqlite_ledger, "eve")
+    assert noted(sqlite_ledger) == ["ada", "eve"]
 
 
 # --- transactions ---------------------------------------------------------------------------------
@@ -224,12 +239,12 @@ def test_a_write_that_raises_is_rolled_back(ledger):
     assert noted(ledger) == []
 
 
-def test_writers_queue_at_begin_and_never_meet_at_commit(ledger):
+def test_writers_queue_at_begin_and_never_meet_at_commit(sqlite_ledger):
     """With a deferred BEGIN, two that read before they write would end in 'database is locked'."""
 
     def count_up() -> None:
         for _ in range(20):
-            with ledger.write() as connection:
+            with sqlite_ledger.write() as connection:
                 number = connection.execute(text("SELECT count(*) FROM audit")).scalar_one()
                 connection.execute(insert(Audit).values(at=NOW, who=str(number), action="x", subject="y", details={}))
 
@@ -238,7 +253,7 @@ def test_writers_queue_at_begin_and_never_meet_at_commit(ledger):
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    assert noted(ledger) == [str(n) for n in range(80)]
+    assert noted(sqlite_ledger) == [str(n) for n in range(80)]
 
 
 def test_a_reader_sees_one_moment_while_others_write(ledger):
@@ -248,6 +263,19 @@ def test_a_reader_sees_one_moment_while_others_write(ledger):
         note(ledger)
         assert connection.execute(text("SELECT count(*) FROM audit")).scalar_one() == before
     assert len(noted(ledger)) == 2
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def test_every_letter_is_kept_in_texts_and_in_details(ledger):
+    letters = "ä € 漢 😀 ' \" % \\ : \t\n"
+    with ledger.write() as connection:
+        details = {letters: [letters, None, True, 1.5, 2**53], "nul": "a\x00b"}
+        connection.execute(insert(Audit).values(at=NOW, who=letters, action="x", subject="y", details=details))
+    with ledger.read() as connection:
+        assert connection.execute(select(Audit.who, Audit.details)).one() == (letters, details)
+        assert connection.execute(select(Audit.id).where(Audit.who == letters)).scalar() is not None
 
 
 # --- instants -------------------------------------------------------------------------------------

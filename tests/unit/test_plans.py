@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,9 +27,9 @@ WINDOWS = (Window(low=None, high=NOW, part="history", expected=9), Window(low=NO
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(ledger_url: str) -> Iterator[Ledger]:
     """A ledger in which run 1 holds the stream under fence 1."""
-    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    ledger = open_ledger(ledger_url)
     take(ledger)
     yield ledger
     ledger.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,9 +10,12 @@ from sqlalchemy import select, update
 
 from novade_core.errors import BadWindow, ConfigurationError
 from novade_core.ledger.database import Ledger, open_ledger
+from novade_core.ledger.leases import Watcher
 from novade_core.ledger.models import Audit, Run, RunState
 from novade_core.ledger.requests import ask_for_run, ask_to_cancel
+from novade_core.ledger.writer import claim
 from novade_core.streams import RunKind, Stream
+from tests.ledgers import at_once
 
 NOW = datetime(2024, 11, 18, 14, 0, tzinfo=UTC)
 CONTACT = Stream(
@@ -25,8 +29,8 @@ CONTACT = Stream(
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+def ledger(ledger_url):
+    ledger = open_ledger(ledger_url)
     yield ledger
     ledger.close()
 
@@ -157,3 +161,104 @@ def test_what_has_ended_cannot_be_cancelled(ledger, state):
 def test_an_unknown_run_cannot_be_cancelled(ledger):
     with pytest.raises(ConfigurationError, match="no run 7"):
         ask_to_cancel(ledger, run_id=7, who="bob", now=NOW)
+
+
+# --- races ----------------------------------------------------------------------------------------
+
+ROUNDS = 12
+
+
+def _ask(together, url: str, me: int) -> list[int]:
+    """In every round the same request as everybody else's, for a stream of the round's own."""
+    ledger = open_ledger(url)
+    found = []
+    for number in range(ROUNDS):
+        together.wait()
+        found.append(ask(ledger, stream=replace(CONTACT, name=f"s{number}"), who=f"w{me}"))
+    ledger.close()
+    return found
+
+
+def test_of_several_that_ask_for_the_same_at_once_all_get_the_same_run(ledger, ledger_url):
+    first, *others = at_once(_ask, *[(ledger_url, me) for me in range(3)])
+    assert len(set(first)) == ROUNDS
+    assert others == [first, first]
+    assert audits(ledger) == ["run.asked"] * ROUNDS
+
+
+def _ask_by_key(together, url: str, me: int) -> list[int]:
+    """In every round the same key as everybody else, and a stream of one's own."""
+    ledger = open_ledger(url)
+    found = []
+    for number in range(ROUNDS):
+        together.wait()
+        found.append(ask(ledger, stream=replace(CONTACT, name=f"s{me}"), idempotency_key=f"k{number}"))
+        together.wait()
+        if me == 0:
+            ask_to_cancel(ledger, run_id=found[-1], who="ada", now=NOW)
+        together.wait()
+    ledger.close()
+    return found
+
+
+def test_a_key_is_one_run_whoever_asks_first(ledger, ledger_url):
+    first, *others = at_once(_ask_by_key, *[(ledger_url, me) for me in range(3)])
+    assert len(set(first)) == ROUNDS
+    assert others == [first, first]
+
+
+def _cancel(together, url: str, me: int, run_ids: list[int]) -> list[str]:
+    ledger = open_ledger(url)
+    found = []
+    for run_id in run_ids:
+        together.wait()
+        try:
+            found.append(ask_to_cancel(ledger, run_id=run_id, who=f"w{me}", now=NOW).value)
+        except ConfigurationError:
+            found.append("ended already")
+    ledger.close()
+    return found
+
+
+def test_a_run_is_cancelled_once(ledger, ledger_url):
+    run_ids = [ask(ledger, stream=replace(CONTACT, name=f"s{n}")) for n in range(ROUNDS)]
+    answers = at_once(_cancel, *[(ledger_url, me, run_ids) for me in range(2)])
+    assert [sorted(pair) for pair in zip(*answers, strict=True)] == [["cancelled", "ended already"]] * ROUNDS
+    assert audits(ledger).count("run.cancel_asked") == ROUNDS
+
+
+def _claim(together, url: str, run_ids: list[int]) -> list[str]:
+    ledger = open_ledger(url)
+    found = []
+    for run_id in run_ids:
+        together.wait()
+        try:
+            claim(
+                ledger,
+                run_id=run_id,
+                holder=f"elsewhere:{run_id}:1",
+                now=NOW,
+                watcher=Watcher(60),
+                code_version="1",
+            )
+            found.append("claimed")
+        except ConfigurationError as error:
+            found.append(error.message)
+    ledger.close()
+    return found
+
+
+def test_a_run_is_cancelled_before_it_is_claimed_or_asked_to_end_after_it(ledger, ledger_url):
+    run_ids = [ask(ledger, stream=replace(CONTACT, name=f"s{n}")) for n in range(ROUNDS)]
+    cancels, claims = at_once(_either, (ledger_url, "cancel", run_ids), (ledger_url, "claim", run_ids))
+    for run_id, cancelled, claimed in zip(run_ids, cancels, claims, strict=True):
+        state = row(ledger, run_id).state
+        if claimed == "claimed":
+            assert (cancelled, state) == ("cancelling", "cancelling")
+        else:
+            assert (claimed, cancelled) == (f"Run {run_id} is cancelled, not queued.", "cancelled")
+            assert state == "cancelled"
+
+
+def _either(together, url: str, what: str, run_ids: list[int]) -> list[str]:
+    return _cancel(together, url, 1, run_ids) if what == "cancel" else _claim(together, url, run_ids)

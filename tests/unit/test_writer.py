@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +33,7 @@ from novade_core.ledger.models import (
 )
 from novade_core.ledger.writer import Claimed, Counts, RunWriter
 from novade_core.streams import RunKind
+from tests.ledgers import at_once
 
 NOW = datetime(2024, 11, 18, 14, 0, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=90)
@@ -38,8 +41,8 @@ STREAM = "salesforce.contact"
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    ledger = open_ledger(ledger_url)
     yield ledger
     ledger.close()
 
@@ -75,7 +78,9 @@ def run(ledger: Ledger) -> RunWriter:
 
 def rows(ledger: Ledger, table: Any, *conditions: Any) -> list[Any]:
     with ledger.read() as connection:
-        return list(connection.execute(select(table.__table__).where(*conditions)))
+        return list(
+            connection.execute(select(table.__table__).where(*conditions).order_by(*table.__table__.primary_key))
+        )
 
 
 def finish(run: RunWriter, now: datetime = LATER, state: RunState = RunState.SUCCEEDED, **more: Any) -> None:
@@ -369,3 +374,112 @@ def test_daily_totals_add_up(ledger, ends):
             total[name] = total.get(name, 0) + (values.get(name) or 0)
     found = {(r.day, r.stream): {n: getattr(r, n) for n in next(iter(expected.values()))} for r in rows(ledger, Daily)}
     assert found == expected
+
+
+# --- races ----------------------------------------------------------------------------------------
+
+ROUNDS = 25
+
+
+def _claim_all(together, url: str, me: int, run_ids: list[int]) -> list[bool]:
+    ledger = open_ledger(url)
+    found = []
+    for run_id in run_ids:
+        together.wait()
+        try:
+            claim(ledger, run_id, f"host{me}:1:1")
+            found.append(True)
+        except LeaseHeld:
+            found.append(False)
+    ledger.close()
+    return found
+
+
+def test_of_several_workers_exactly_one_claims_each_run(ledger, ledger_url):
+    run_ids = [ask(ledger, f"s.{number}") for number in range(ROUNDS)]
+    answers = at_once(_claim_all, *[(ledger_url, me, run_ids) for me in range(3)])
+    assert [sum(won) for won in zip(*answers, strict=True)] == [1] * ROUNDS
+    assert [(r.state, r.fence) for r in rows(ledger, Run)] == [("running", 1)] * ROUNDS
+    winners = [f"host{won.index(True)}:1:1" for won in zip(*answers, strict=True)]
+    assert [r.worker for r in rows(ledger, Run)] == winners
+
+
+def _end_or_inherit(together, url: str, heir: bool, pairs: list[tuple[int, int]]) -> list[str]:
+    """One process ends a run in the moment in which the other takes it for dead."""
+    ledger = open_ledger(url)
+    found = []
+    for number, (dead, successor) in enumerate(pairs):
+        watcher = leases.Watcher(0)
+        if heir:
+            watcher.is_expired(f"s.{number}", "elsewhere-1:1:1", 1)
+        else:
+            run = RunWriter(ledger, replace(claimed_as(dead), subject=f"s.{number}"))
+        together.wait()
+        try:
+            if heir:
+                claim(ledger, successor, "b:1:1", watcher)
+                found.append("claimed")
+            elif number % 2:
+                run.fail(LATER, SourceUnavailable("no"), {"read": 1})
+                found.append("ended")
+            else:
+                finish(run)
+                found.append("ended")
+        except LeaseHeld:
+            found.append("held")
+    ledger.close()
+    return found
+
+
+def claimed_as(run_id: int) -> Claimed:
+    return Claimed(
+        id=run_id, subject="", kind=RunKind.INCREMENTAL, attempt=1, parameters={}, fence=1, requested_by="ada"
+    )
+
+
+def test_an_end_and_a_takeover_at_the_same_moment_count_the_run_once(ledger, ledger_url):
+    pairs = []
+    for number in range(ROUNDS):
+        dead = ask(ledger, f"s.{number}")
+        RunWriter(ledger, claim(ledger, dead)).start_step("load", NOW)
+        pairs.append((dead, ask(ledger, f"s.{number}")))
+    ended, inherited = at_once(_end_or_inherit, (ledger_url, False, pairs), (ledger_url, True, pairs))
+    assert set(ended) == {"ended"}
+    assert set(inherited) <= {"claimed", "held"}
+    states = {r.id: r.state for r in rows(ledger, Run)}
+    for (dead, successor), said in zip(pairs, inherited, strict=True):
+        assert states[dead] in ("succeeded", "failed", "abandoned")
+        assert states[successor] == ("running" if said == "claimed" else "queued")
+    assert [r.runs for r in rows(ledger, Daily)] == [1] * ROUNDS
+    assert "running" not in {s.state for s in rows(ledger, Step) if states[s.run_id] != "succeeded"}
+
+
+def test_who_ends_a_run_and_who_takes_it_over_never_wait_for_each_other_in_a_circle(postgresql_url, monkeypatch):
+    """Both begin with the lease; an end that began with its run would be shot down as one half of a deadlock."""
+    ledger = open_ledger(postgresql_url)
+    dead, heir = ask(ledger), ask(ledger)
+    run = RunWriter(ledger, claim(ledger, dead))
+    watcher = leases.Watcher(0)
+    with pytest.raises(LeaseHeld):
+        claim(ledger, heir, "b:1:1", watcher)
+    faults: list[Exception] = []
+
+    def take_over() -> None:
+        try:
+            claim(ledger, heir, "b:1:1", watcher)
+        except Exception as error:
+            faults.append(error)
+
+    thread, status = threading.Thread(target=take_over), writer._stream_status
+
+    def in_the_middle(*arguments: Any) -> None:
+        thread.start()
+        time.sleep(0.3)
+        status(*arguments)
+
+    monkeypatch.setattr(writer, "_stream_status", in_the_middle)
+    finish(run)
+    thread.join(timeout=30)
+    assert [type(fault) for fault in faults] == [LeaseHeld]
+    assert [r.state for r in rows(ledger, Run)] == ["succeeded", "queued"]
+    ledger.close()
