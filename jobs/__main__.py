@@ -6,6 +6,7 @@ Imports are inside the commands: a command that only reads the ledger must not w
 from __future__ import annotations
 
 import getpass
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -125,17 +126,21 @@ def streams(environment: EnvironmentOption = None, as_json: JsonOption = False) 
 @app.command()
 def execute(run_id: int, environment: EnvironmentOption = None, as_json: JsonOption = False) -> None:
     """Execute one queued run in this process; the worker calls it for each run."""
+    import signal
+
     from jobs.execute import perform, ready
     from jobs.supervisor import HELD
-    from novade_core.errors import LeaseHeld
+    from novade_core.errors import RetryableError
     from novade_core.settings import load_settings
     from novade_core.wiring import build_services
 
     with errors(as_json=as_json):
         services = build_services(ready(load_settings(environment)))
+        # The worker stops: files are tidied on the way out, the run is asked for again and goes on from here.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             outcome = perform(services, run_id)
-        except LeaseHeld as error:
+        except RetryableError as error:
             say(error.message)
             raise typer.Exit(HELD) from None
     if as_json:

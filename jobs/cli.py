@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Annotated, Any, NoReturn
@@ -94,8 +94,3 @@ def instant(text: str | None, name: str) -> datetime | None:
     if value.tzinfo is None:
         raise BadWindow(f"{name} {text!r} has no time zone.")
     return value
-
-
-def row_to_json(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Some columns of a row."""
-    return {name: row[name] for name in names}

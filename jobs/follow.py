@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 from sqlalchemy import select
 
-from novade_core.ledger.models import ENDED, Run
+from novade_core.ledger.models import ENDED, Run, RunState
 from novade_core.wiring import Services
 
 
@@ -72,12 +72,19 @@ class Bar:
         self.show({"step": name.partition(".")[0], "rows": self._rows, "total": self._total, "rows_per_second": rate})
 
 
-def follow(services: Services, run_id: int, bar: Bar, poll_seconds: float = 0.3) -> Mapping[str, Any]:
-    """Watch a run until it ends; answers its row."""
+def follow(
+    services: Services, run_id: int, bar: Bar, is_worked: Callable[[], bool], poll_seconds: float = 0.3
+) -> Mapping[str, Any] | None:
+    """Watch a run until it ends; answers its row, or None where it waits and nobody takes runs any more."""
+    looked = time.monotonic()
     while True:
         with services.ledger.read() as connection:
             row = connection.execute(select(Run.__table__).where(Run.id == run_id)).one()
         if row.state in ENDED:
             return dict(row._mapping)
+        if row.state == RunState.QUEUED and time.monotonic() - looked > services.environment.worker.lease_seconds:
+            if not is_worked():
+                return None
+            looked = time.monotonic()
         bar.show(row.progress or {})
         time.sleep(poll_seconds)

@@ -55,14 +55,6 @@ class Worker:
             id="tick",
             next_run_time=utc_now(),
         )
-        self._scheduler.add_job(
-            self._beat,
-            "interval",
-            seconds=self._environment.worker.beat_seconds,
-            max_instances=1,
-            coalesce=True,
-            id="beat",
-        )
         self._scheduler.start()
 
     def stop(self) -> None:
@@ -91,10 +83,6 @@ class Worker:
                 _log.error("%s %s", error.message, error.hint)
             if self._environment.sandbox is not None and not sandbox.is_up(self._environment):
                 self._sandbox_ready = False
-
-    def _beat(self) -> None:
-        if not self._stopped:
-            self._supervisor.beat()
 
     def _register(self) -> None:
         name, now = leases.own_name(), utc_now()

@@ -17,7 +17,7 @@ from sqlalchemy import select, update
 
 from novade_core.ledger import leases
 from novade_core.ledger.models import Lease, Run, RunState, WorkerRow
-from novade_core.ledger.writer import abandon, queued
+from novade_core.ledger.writer import abandon, fail_queued, queued
 from novade_core.settings import PROJECT
 from novade_core.wiring import Services, utc_now
 
@@ -25,9 +25,6 @@ _log = logging.getLogger(__name__)
 
 #: Exit code of a child whose stream another worker holds; its run stays queued.
 HELD = 75
-
-#: A run whose worker vanished is queued again this often.
-MAX_ATTEMPTS = 4
 
 
 class Supervisor:
@@ -44,6 +41,7 @@ class Supervisor:
     def tick(self) -> None:
         """Look after the child, put right what dead workers left, start the next run."""
         self._look_after_child()
+        self.beat()
         self._reap()
         if self._child is None:
             self._start_next()
@@ -100,80 +98,83 @@ class Supervisor:
 
     def _fail_if_never_claimed(self, run_id: int, code: int) -> None:
         """A child that dies before it claims its run (a broken installation) must not be started for ever."""
-        with self._services.ledger.write() as connection:
-            connection.execute(
-                update(Run)
-                .where(Run.id == run_id, Run.state == RunState.QUEUED)
-                .values(
-                    state=RunState.FAILED,
-                    ended_at=utc_now(),
-                    headline=f"The process for this run could not start (exit code {code}).",
-                    error_kind="WorkerBroken",
-                    error_origin="us",
-                    error_message=f"The process for this run could not start (exit code {code}).",
-                    error_hint=f"Try `python -m jobs execute {run_id}` in a terminal; it says why.",
-                )
-            )
+        fail_queued(
+            self._services.ledger,
+            run_id=run_id,
+            now=utc_now(),
+            kind="WorkerBroken",
+            message=f"The process for this run could not start (exit code {code}).",
+            hint=f"Try `python -m jobs execute {run_id}` in a terminal; it says why.",
+        )
 
     def _reap(self) -> None:
-        """Runs whose worker is dead become abandoned (or cancelled) and queue their retry."""
+        """Runs and workers whose process is dead: runs are ended and asked for again, workers marked as stopped.
+
+        Only a holder whose beat stood still while we ourselves could write is judged.
+        """
         with self._services.ledger.read() as connection:
             running = connection.execute(
                 select(Run.id, Run.subject, Run.worker, Lease.holder, Lease.beat)
                 .outerjoin(Lease, (Lease.stream == Run.subject) & (Lease.run_id == Run.id))
                 .where(Run.state.in_([RunState.RUNNING, RunState.CANCELLING]))
             ).all()
+            workers = connection.execute(
+                select(WorkerRow.id, WorkerRow.beat).where(WorkerRow.stopped_at.is_(None))
+            ).all()
         for run in running:
             holder = run.holder or run.worker
             if holder is not None and self._watcher.is_expired(run.subject, holder, run.beat or 0):
-                self._abandon(run.id, run.subject, holder)
+                self._abandon(run.id, run.subject, run.holder, run.beat)
+        for worker in workers:
+            if self._watcher.is_expired(f"worker {worker.id}", worker.id, worker.beat):
+                with self._services.ledger.write() as connection:
+                    connection.execute(
+                        update(WorkerRow)
+                        .where(WorkerRow.id == worker.id, WorkerRow.beat == worker.beat)
+                        .values(stopped_at=utc_now())
+                    )
 
-    def _abandon(self, run_id: int, stream: str, holder: str) -> None:
-        at = utc_now()
+    def _abandon(self, run_id: int, stream: str, holder: str | None, beat: int | None) -> None:
+        """Free the stream with a higher fence, unless its holder moved after all, and end the run."""
         with self._services.ledger.write() as connection:
-            row = connection.execute(select(Run.__table__).where(Run.id == run_id)).one()
-            connection.execute(
-                update(Lease)
-                .where(Lease.stream == stream, Lease.holder == holder, Lease.run_id == run_id)
-                .values(holder=None, run_id=None, beat=Lease.beat + 1)
-            )
-            if not abandon(connection, run_id=run_id, now=at):
-                return
-            if row.state == RunState.CANCELLING:
-                connection.execute(
-                    update(Run)
-                    .where(Run.id == run_id)
-                    .values(state=RunState.CANCELLED, headline="The run was cancelled.", error_message=None)
+            if holder is not None:
+                freed = connection.execute(
+                    update(Lease)
+                    .where(Lease.stream == stream, Lease.holder == holder, Lease.run_id == run_id, Lease.beat == beat)
+                    .values(holder=None, run_id=None, beat=Lease.beat + 1, fence=Lease.fence + 1)
                 )
-                return
-            if row.attempt >= MAX_ATTEMPTS:
-                return
-            connection.execute(
-                Run.__table__.insert().values(  # type: ignore[attr-defined]
-                    subject=row.subject,
-                    source=row.source,
-                    kind=row.kind,
-                    state=RunState.QUEUED,
-                    origin="retry",
-                    requested_by=row.requested_by,
-                    requested_at=at,
-                    not_before=at,
-                    priority=row.priority,
-                    attempt=row.attempt + 1,
-                    parameters=row.parameters,
-                )
-            )
+                if freed.rowcount != 1:
+                    return
+            abandon(connection, run_id=run_id, now=utc_now())
 
     def beat(self) -> None:
-        """Show that this worker lives."""
+        """Show that this worker lives, and learn that the ledger takes writes."""
         with self._services.ledger.write() as connection:
             connection.execute(
                 update(WorkerRow).where(WorkerRow.id == leases.own_name()).values(beat=WorkerRow.beat + 1)
             )
+        self._watcher.note_write()
 
 
 def is_alive(services: Services) -> bool:
-    """Whether some worker takes runs: one on this host whose process lives, or one elsewhere that has not stopped."""
+    """Whether some worker takes runs: one on this host whose process lives, or one elsewhere whose beat moves.
+
+    A worker elsewhere is watched for three of its beats, so a worker that a power cut took does not count.
+    """
+    rows = _unstopped(services)
+    elsewhere = {name: beat for name, beat in rows.items() if not leases.is_on_this_host(name)}
+    if any(name not in elsewhere and not leases.is_dead_here(name) for name in rows):
+        return True
+    deadline = time.monotonic() + 3 * services.environment.worker.beat_seconds
+    while elsewhere and time.monotonic() < deadline:
+        time.sleep(services.environment.worker.beat_seconds / 4)
+        now = _unstopped(services)
+        if any(now.get(name, beat) != beat for name, beat in elsewhere.items()):
+            return True
+    return False
+
+
+def _unstopped(services: Services) -> dict[str, int]:
     with services.ledger.read() as connection:
-        names = connection.execute(select(WorkerRow.id).where(WorkerRow.stopped_at.is_(None))).scalars().all()
-    return any(not leases.is_dead_here(name) for name in names)
+        rows = connection.execute(select(WorkerRow.id, WorkerRow.beat).where(WorkerRow.stopped_at.is_(None)))
+        return {row.id: row.beat for row in rows}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from jobs.execute import perform, ready
 from jobs.follow import Bar, follow
 from novade_core.errors import ConfigurationError, NovadeError
 from novade_core.ledger.requests import ask_for_run
+from novade_core.ledger.writer import fail_queued
 from novade_core.streams import RunKind, Stream
 from novade_core.wiring import Services, build_services, utc_now
 
@@ -43,9 +45,13 @@ def sync(
             until=until,
         )
         with Bar(stream.label, quiet=quiet) as bar:
-            if not through_worker:
+            row = follow(services, run_id, bar, partial(is_alive, services)) if through_worker else None
+            if row is None:
+                if through_worker:  # it went away before it took the run
+                    services, through_worker = build_services(ready(services.environment)), False
                 _here(services, run_id, bar)
-            answers.append(_answer(follow(services, run_id, bar)))
+                row = follow(services, run_id, bar, lambda: True)
+            answers.append(_answer(row or {}))
     return answers
 
 
@@ -56,28 +62,8 @@ def _here(services: Services, run_id: int, bar: Bar) -> None:
         # A worker that came up meanwhile took the run; following it is as good.
         return
     except NovadeError as error:
-        _give_up(services, run_id, error)
-
-
-def _give_up(services: Services, run_id: int, error: NovadeError) -> None:
-    """The run could not even be claimed: say so in its row, so that nobody waits for it."""
-    from sqlalchemy import update
-
-    from novade_core.ledger.models import Run, RunState
-
-    with services.ledger.write() as connection:
-        connection.execute(
-            update(Run)
-            .where(Run.id == run_id, Run.state == RunState.QUEUED)
-            .values(
-                state=RunState.FAILED,
-                ended_at=utc_now(),
-                headline=error.message,
-                error_kind=error.kind,
-                error_origin=error.origin_of_fault,
-                error_message=error.message,
-                error_hint=error.hint,
-            )
+        fail_queued(
+            services.ledger, run_id=run_id, now=utc_now(), kind=error.kind, message=error.message, hint=error.hint
         )
 
 

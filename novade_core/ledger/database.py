@@ -101,6 +101,11 @@ def _translate(error: DBAPIError | NoConnectionFree, engine: Engine) -> NovadeEr
                 hint="Free space or correct the file's rights, then start the run again.",
                 origin="us",
             )
+        if isinstance(error, OperationalError) and ("locked" in reason or "busy" in reason):
+            return RetryableError(
+                "The ledger is locked by another process that does not let go of it.",
+                hint="Find the process that holds the ledger's file, then start the run again.",
+            )
         return None
     where, reason = _address(engine.url), _reason(error, engine.url)
     if isinstance(error, NoConnectionFree):

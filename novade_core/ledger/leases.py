@@ -41,6 +41,11 @@ def own_name() -> str:
     return f"{_host()}:{pid}:{_start_ticks(pid) or '0'}"
 
 
+def is_on_this_host(holder: str) -> bool:
+    """Whether ``holder`` names a process of this host since its last start."""
+    return holder.rpartition(":")[0].rpartition(":")[0] == _host()
+
+
 def is_dead_here(holder: str) -> bool:
     """Whether ``holder`` was a process of this host that is provably gone. False where it cannot be known."""
     host, _, rest = holder.rpartition(":")[0].rpartition(":")
@@ -66,6 +71,16 @@ class Watcher:
     def __init__(self, lease_seconds: float) -> None:
         self.lease_seconds = lease_seconds
         self._seen: dict[str, _Seen] = {}
+        self._wrote = time.monotonic()
+
+    def note_write(self) -> None:
+        """Call after each write of our own: who could not write meanwhile cannot tell a silent holder from a
+        blocked ledger, so after a gap of half a lease all judging starts over.
+        """
+        now = time.monotonic()
+        if now - self._wrote > self.lease_seconds / 2:
+            self._seen.clear()
+        self._wrote = now
 
     def is_expired(self, stream: str, holder: str, beat: int) -> bool:
         """Look at a lease now; call it again later to let time judge."""

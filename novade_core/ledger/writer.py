@@ -6,14 +6,15 @@ constant sentences, details are counts, names and instants.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from novade_core.errors import ConfigurationError, NovadeError
+from novade_core.errors import ConfigurationError, LeaseLost, NovadeError
 from novade_core.ledger import leases
 from novade_core.ledger.database import Ledger
 from novade_core.ledger.models import (
@@ -79,7 +80,8 @@ def claim(
             state = connection.execute(select(Run.state).where(Run.id == run_id)).scalar_one()
             raise ConfigurationError(f"Run {run_id} is {state}, not queued.", hint="Start a new run.")
         if taken.from_run is not None and taken.from_run != run_id:
-            abandon(connection, run_id=taken.from_run, now=now)
+            same = (run.kind, run.parameters)
+            abandon(connection, run_id=taken.from_run, now=now, unless=same)
         return Claimed(
             id=run_id,
             subject=run.subject,
@@ -91,33 +93,74 @@ def claim(
         )
 
 
-def abandon(connection: Connection, *, run_id: int, now: datetime) -> bool:
-    """Mark a run whose worker vanished; False where it had ended properly."""
-    run = connection.execute(select(Run.subject, Run.started_at).where(Run.id == run_id)).first()
-    if run is None:
-        return False
-    leases.lock(connection, run.subject)
+#: A run whose worker vanished is asked for again this often.
+MAX_ATTEMPTS = 4
+
+
+def abandon(
+    connection: Connection, *, run_id: int, now: datetime, unless: tuple[str, Mapping[str, Any]] | None = None
+) -> bool:
+    """End a run whose worker vanished, and ask for it again; False where it had ended properly.
+
+    Where its end had been asked for, it is cancelled and that is all. ``unless`` is kind and parameters of a run
+    that takes its place anyway.
+    """
+    run = connection.execute(select(Run.__table__).where(Run.id == run_id)).one()
+    state = RunState.CANCELLED if run.state == RunState.CANCELLING else RunState.ABANDONED
+    end = {"headline": "The run was cancelled."}
+    if state is RunState.ABANDONED:
+        end = {
+            "headline": "Its worker vanished; what had landed is kept and the next run goes on from there.",
+            "error_kind": "WorkerVanished",
+            "error_origin": "us",
+            "error_message": "The process that worked on this run ended without a word.",
+            "error_hint": "Nothing to do while it is tried again by itself; then start the stream again.",
+        }
     hit = connection.execute(
         update(Run)
         .where(Run.id == run_id, Run.state.in_([RunState.RUNNING, RunState.CANCELLING]))
-        .values(
-            state=RunState.ABANDONED,
-            ended_at=now,
-            progress=None,
-            headline="Its worker vanished; what had landed is kept and the next run goes on from there.",
-            error_kind="WorkerVanished",
-            error_origin="us",
-            error_message="The process that worked on this run ended without a word.",
-            error_hint="Start the stream again; it resumes after the last registered chunk.",
-        )
+        .values(state=state, ended_at=now, progress=None, **end)
     )
     if hit.rowcount != 1:
         return False
     connection.execute(
         update(Step).where(Step.run_id == run_id, Step.state == "running").values(state="failed", ended_at=now)
     )
-    _add_daily(connection, run.subject, run.started_at, RunState.ABANDONED, now, {})
+    _add_daily(connection, run.subject, run.started_at, state, now, {})
+    if state is RunState.ABANDONED and run.attempt < MAX_ATTEMPTS and unless != (run.kind, run.parameters):
+        connection.execute(
+            insert(Run).values(
+                subject=run.subject,
+                source=run.source,
+                kind=run.kind,
+                state=RunState.QUEUED,
+                origin="retry",
+                requested_by=run.requested_by,
+                requested_at=now,
+                priority=run.priority,
+                attempt=run.attempt + 1,
+                parameters=run.parameters,
+            )
+        )
     return True
+
+
+def fail_queued(ledger: Ledger, *, run_id: int, now: datetime, kind: str, message: str, hint: str) -> None:
+    """End a run that could not even be claimed, so that nobody waits for it."""
+    with ledger.write() as connection:
+        connection.execute(
+            update(Run)
+            .where(Run.id == run_id, Run.state == RunState.QUEUED)
+            .values(
+                state=RunState.FAILED,
+                ended_at=now,
+                headline=message,
+                error_kind=kind,
+                error_origin="us",
+                error_message=message,
+                error_hint=hint,
+            )
+        )
 
 
 class RunWriter:
@@ -127,9 +170,16 @@ class RunWriter:
         self.ledger = ledger
         self.run = run
 
+    @contextmanager
+    def _holding(self) -> Iterator[Connection]:
+        """A writing transaction that proves the lease first: a woken worker stops here (LeaseLost)."""
+        with self.ledger.write() as connection:
+            leases.require(connection, stream=self.run.subject, fence=self.run.fence)
+            yield connection
+
     def start_step(self, name: str, now: datetime) -> int:
         """Open a step's row and answer its id."""
-        with self.ledger.write() as connection:
+        with self._holding() as connection:
             return connection.execute(
                 insert(Step)
                 .values(run_id=self.run.id, name=name, state="running", started_at=now, busy_ms=0)
@@ -178,11 +228,6 @@ class RunWriter:
             ).scalar_one()
             return bool(state == RunState.CANCELLING)
 
-    def set_counts(self, **values: int | None) -> None:
-        """Set columns of the run's row, such as read, landed, loaded."""
-        with self.ledger.write() as connection:
-            connection.execute(update(Run).where(Run.id == self.run.id).values(**values))
-
     def usage(self, step: str, meters: Mapping[str, int]) -> None:
         """Record what a step used; zero quantities are left out."""
         rows = [
@@ -196,7 +241,7 @@ class RunWriter:
 
     def artifact(self, now: datetime, kind: str, content: Sequence[Mapping[str, Any]]) -> None:
         """Keep bounded rows for the run's page."""
-        with self.ledger.write() as connection:
+        with self._holding() as connection:
             connection.execute(
                 insert(Artifact).values(
                     run_id=self.run.id,
@@ -223,14 +268,14 @@ class RunWriter:
             for c in counts
         ]
         if rows:
-            with self.ledger.write() as connection:
+            with self._holding() as connection:
                 connection.execute(insert(Comparison), rows)
 
     def finding(
         self, now: datetime, *, kind: str, severity: str, summary: str, evidence: Mapping[str, Any], next_step: str
     ) -> None:
         """Open a finding, or renew the open one of the same subject and kind."""
-        with self.ledger.write() as connection:
+        with self._holding() as connection:
             values = {
                 "severity": severity,
                 "summary": summary,
@@ -259,7 +304,7 @@ class RunWriter:
 
     def close_finding(self, now: datetime, kind: str) -> None:
         """Close the open finding of this kind, if there is one."""
-        with self.ledger.write() as connection:
+        with self._holding() as connection:
             connection.execute(
                 update(FindingRow)
                 .where(FindingRow.subject == self.run.subject, FindingRow.kind == kind, FindingRow.closed_at.is_(None))
@@ -279,6 +324,7 @@ class RunWriter:
         """End the run inside the caller's transaction: row, stream status, daily totals, lease.
 
         ``values`` are columns of the run; ``status`` columns of the stream's status that became true.
+        Raises LeaseLost where the run was declared abandoned meanwhile; its successor speaks for the stream.
         """
         leases.lock(connection, self.run.subject)
         before = connection.execute(
@@ -288,15 +334,18 @@ class RunWriter:
             .returning(Run.started_at, Run.source)
         ).first()
         if before is None:
-            return  # the run was declared abandoned meanwhile; its successor speaks for the stream
+            raise LeaseLost(f"Run {self.run.id} was declared abandoned and another one took its place.")
         _stream_status(connection, self.run.subject, before.source, self.run.id, state, now, status or {})
         _add_daily(connection, self.run.subject, before.started_at, state, now, values)
         leases.release(connection, stream=self.run.subject, fence=self.run.fence)
 
     def fail(self, now: datetime, error: NovadeError, values: Mapping[str, Any]) -> None:
-        """End the run as failed (or cancelled) with the error's sentence, hint, class and origin."""
+        """End the run as failed (or cancelled) with the error's sentence, hint, class and origin.
+
+        Nothing happens to a run that was declared abandoned meanwhile.
+        """
         state = RunState.CANCELLED if error.kind == "RunCancelled" else RunState.FAILED
-        with self.ledger.write() as connection:
+        with suppress(LeaseLost), self.ledger.write() as connection:
             leases.lock(connection, self.run.subject)
             connection.execute(
                 update(Step)

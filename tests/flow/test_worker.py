@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -130,3 +131,68 @@ def test_a_run_whose_child_cannot_start_fails_with_the_command_to_try(home: Home
     [run] = home.ledger_rows("SELECT error_kind, error_hint FROM runs WHERE id = :r", r=run_id)
     assert run.error_kind == "WorkerBroken"
     assert f"jobs execute {run_id}" in run.error_hint
+
+
+def test_an_abandoned_run_that_wakes_can_neither_register_nor_move_the_checkpoint(home: Home) -> None:
+    from jobs.supervisor import Supervisor
+
+    def observer(name: str, details: Any) -> None:
+        if name == "land.manifest":
+            [lease] = home.ledger_rows("SELECT * FROM leases WHERE holder IS NOT NULL")
+            Supervisor(home.services)._abandon(1, lease.stream, lease.holder, lease.beat)
+
+    outcome = home.sync(observer=observer)
+    assert outcome.error is not None
+    assert outcome.error.kind == "LeaseLost"
+    assert home.ledger_rows("SELECT id FROM landed_files") == []
+    assert home.ledger_rows("SELECT stream FROM checkpoints") == []
+    assert [r.state for r in home.ledger_rows("SELECT state FROM runs ORDER BY id")] == ["abandoned", "queued"]
+    assert home.sync().state is RunState.SUCCEEDED
+
+
+def test_a_holder_that_beats_is_not_abandoned(home: Home) -> None:
+    from jobs.supervisor import Supervisor
+
+    def observer(name: str, details: Any) -> None:
+        if name == "load.started":
+            [lease] = home.ledger_rows("SELECT * FROM leases WHERE holder IS NOT NULL")
+            Supervisor(home.services)._abandon(1, lease.stream, lease.holder, lease.beat - 1)
+
+    assert home.sync(observer=observer).state is RunState.SUCCEEDED
+
+
+def test_a_locked_ledger_makes_nobody_dead(home: Home, sandbox: Sandbox) -> None:
+    """While nobody can write, no beat can move; a watcher that could not write either judges nobody."""
+    sandbox.faults(slow=0.3)
+    run_id = home.ask()
+    worker = start_worker(home.environment)
+    try:
+        until(lambda: home.ledger_rows("SELECT id FROM runs WHERE id = :r AND state = 'running'", r=run_id))
+        with sqlite3.connect(home.environment.ledger_url.removeprefix("sqlite:///"), isolation_level=None) as locker:
+            locker.execute("BEGIN IMMEDIATE")
+            time.sleep(home.environment.worker.lease_seconds * 2)
+            locker.execute("ROLLBACK")
+        sandbox.faults(slow=None)
+        until(lambda: home.ledger_rows("SELECT id FROM runs WHERE id = :r AND state = 'succeeded'", r=run_id))
+    finally:
+        worker.stop()
+    assert len(home.ledger_rows("SELECT id FROM runs")) == 1
+
+
+def test_a_worker_that_a_power_cut_took_holds_up_no_command(home: Home) -> None:
+    from sqlalchemy import insert
+
+    from novade_core.ledger.models import WorkerRow
+
+    with home.services.ledger.write() as connection:
+        connection.execute(
+            insert(WorkerRow).values(id="oldhost-dead:1:1", kind="console", started_at=utc_now(), beat=9)
+        )
+    done = home.jobs("sync", "salesforce.user", timeout=60)
+    assert done.returncode == 0, done.stderr
+    worker = start_worker(home.environment)
+    try:
+        gone = "SELECT id FROM workers WHERE id LIKE 'oldhost%' AND stopped_at IS NOT NULL"
+        until(lambda: home.ledger_rows(gone), 20)
+    finally:
+        worker.stop()

@@ -168,7 +168,8 @@ def test_what_the_abandoned_worker_says_at_the_end_is_not_heard(ledger):
         claim(ledger, heir, "b:1:1", watcher)
     claim(ledger, heir, "b:1:1", watcher)
     victim.fail(LATER, SourceUnavailable("too late"), {"read": 7})
-    finish(victim)
+    with pytest.raises(LeaseLost):
+        finish(victim)
     first, second = rows(ledger, Run)
     assert (first.state, first.read, second.state) == ("abandoned", None, "running")
     [day] = rows(ledger, Daily)
@@ -182,9 +183,36 @@ def test_only_what_runs_is_abandoned(ledger, state):
     with ledger.write() as connection:
         hit = writer.abandon(connection, run_id=run_id, now=LATER)
     assert hit == (state in (RunState.RUNNING, RunState.CANCELLING))
-    (row,) = rows(ledger, Run)
-    assert (row.state == "abandoned") == (hit or state is RunState.ABANDONED)
+    row, *asked = rows(ledger, Run)
+    # Whoever asked for its end gets it; everybody else gets another try.
+    expected = {RunState.RUNNING: "abandoned", RunState.CANCELLING: "cancelled"}
+    assert row.state == expected.get(state, state.value)
     assert (row.headline == "before") == (not hit)
+    assert [(r.state, r.origin, r.attempt) for r in asked] == (
+        [("queued", "retry", 2)] if state is RunState.RUNNING else []
+    )
+
+
+def test_a_run_that_vanishes_again_and_again_is_given_up(ledger):
+    run_id = ask(ledger, state=RunState.RUNNING, attempt=writer.MAX_ATTEMPTS)
+    with ledger.write() as connection:
+        assert writer.abandon(connection, run_id=run_id, now=LATER)
+    assert [r.state for r in rows(ledger, Run)] == ["abandoned"]
+
+
+def test_a_successor_of_another_kind_does_not_swallow_the_request(ledger):
+    full = ask(ledger, kind="full")
+    claim(ledger, full)
+    watcher = leases.Watcher(0)
+    heir = ask(ledger)
+    with pytest.raises(LeaseHeld):
+        claim(ledger, heir, "b:1:1", watcher)
+    claim(ledger, heir, "b:1:1", watcher)
+    assert [(r.kind, r.state) for r in rows(ledger, Run)] == [
+        ("full", "abandoned"),
+        ("incremental", "running"),
+        ("full", "queued"),
+    ]
 
 
 def test_the_queue_gives_the_most_urgent_first_and_hides_what_waits(ledger):
@@ -243,12 +271,10 @@ def test_log_artifacts_and_comparisons_are_kept_with_the_run(ledger, run):
     run.artifact(NOW, "missing_keys", [{"key": "a"}])
     run.comparisons(NOW, [Counts(window="all", source=1, warehouse=None, state=ComparisonState.UNKNOWN, sentence="?")])
     run.comparisons(NOW, [])
-    run.set_counts(read=7)
     (line,), (artifact,), (comparison,) = rows(ledger, LogEntry), rows(ledger, Artifact), rows(ledger, Comparison)
     assert (line.run_id, line.level, line.fields) == (run.run.id, "warning", {"rows": 3})
     assert (artifact.stream, artifact.content) == (STREAM, [{"key": "a"}])
     assert (comparison.source_count, comparison.warehouse_count, comparison.state) == (1, None, "unknown")
-    assert rows(ledger, Run)[0].read == 7
 
 
 # --- findings -------------------------------------------------------------------------------------
@@ -305,7 +331,8 @@ def test_the_end_closes_the_run_frees_the_stream_and_tells_the_status(ledger, ru
 def test_a_run_ends_once(ledger, run):
     finish(run)
     before = [rows(ledger, t) for t in (Run, Daily, StreamStatus, Lease)]
-    finish(run, LATER + timedelta(days=1), RunState.FAILED, headline="again")
+    with pytest.raises(LeaseLost):
+        finish(run, LATER + timedelta(days=1), RunState.FAILED, headline="again")
     run.fail(LATER, SourceUnavailable("and again"), {})
     assert [rows(ledger, t) for t in (Run, Daily, StreamStatus, Lease)] == before
 
