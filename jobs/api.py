@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from novade_core.errors import NovadeError
 from novade_core.ledger import summaries
 from novade_core.ledger.database import SCHEMA_VERSION, Ledger, schema_version
 from novade_core.ledger.models import RunState
@@ -43,7 +44,7 @@ def routes(console: Console) -> list[Route]:
             return PlainTextResponse("# The console is starting.\n", status_code=503)
         try:
             text = await run_in_threadpool(metrics_text, console.environment, console.ledger, utc_now())
-        except DBAPIError:
+        except (DBAPIError, NovadeError):
             return PlainTextResponse("# The ledger cannot be read.\n", status_code=503)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -61,7 +62,7 @@ def why_not_ready(console: Console) -> list[str]:
     try:
         version = schema_version(console.ledger.engine)
         summaries.queue_length(console.ledger, at_most=1)
-    except DBAPIError:
+    except (DBAPIError, NovadeError):
         # The driver's words can hold an address or a user name, so they go to the log alone.
         return ["The ledger cannot be read."]
     if version != SCHEMA_VERSION:

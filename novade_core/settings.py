@@ -85,9 +85,7 @@ class WorkerSettings(_Model):
 
     mode: Literal["internal", "external"] = "internal"  #: does the console work the queue itself?
     lease_seconds: Annotated[float, Field(gt=0)] = 20  #: a lease whose beat does not move for so long is dead
-    beat_seconds: Annotated[float, Field(gt=0)] = (
-        4  #: how often a worker moves its beat; a run does so each second at the latest
-    )
+    beat_seconds: Annotated[float, Field(gt=0)] = 4  #: how often a run moves its beat, at least each second
     poll_seconds: Annotated[float, Field(gt=0)] = 1  #: how often the supervisor looks for work
     stop_seconds: Annotated[float, Field(gt=0)] = 20  #: from SIGTERM to SIGKILL
 

@@ -105,6 +105,10 @@ def abandon(
     Where its end had been asked for, it is cancelled and that is all. ``unless`` is kind and parameters of a run
     that takes its place anyway.
     """
+    subject = connection.execute(select(Run.subject).where(Run.id == run_id)).scalar()
+    if subject is None:
+        return False
+    leases.lock(connection, subject)
     run = connection.execute(select(Run.__table__).where(Run.id == run_id)).one()
     state = RunState.CANCELLED if run.state == RunState.CANCELLING else RunState.ABANDONED
     end = {"headline": "The run was cancelled."}
