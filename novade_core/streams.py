@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Columns that Novade adds to every table in the warehouse.
 LOADED_COLUMNS = ("_novade_run_id", "_novade_loaded_at")
@@ -216,9 +216,8 @@ class Batch:
     bytes_in: int = 0  #: received from the source for this batch
 
 
-@dataclass(frozen=True, kw_only=True)
-class WindowCount:
-    """Rows and an order-free hash of one hour, as a manifest holds them."""
+class WindowCount(NamedTuple):
+    """Rows and order-free hashes of one hour, as a manifest holds them. A tuple: a page of history has thousands."""
 
     hour: str  #: "2024-11-18T14" UTC, or "" where the stream has no cursor
     rows: int

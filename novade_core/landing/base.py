@@ -65,7 +65,7 @@ class Manifest:
             "rejected": self.rejected,
             "cursor_low": self.cursor_low.isoformat() if self.cursor_low else None,
             "cursor_high": self.cursor_high.isoformat() if self.cursor_high else None,
-            "hours": [[h.hour, h.rows, h.key_hash, h.row_hash] for h in self.hours],
+            "hours": list(self.hours),
             "columns": [c.to_json() for c in self.columns],
             "landed_at": self.landed_at.isoformat(),
         }

@@ -17,15 +17,12 @@ def write_text(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | 
     with path.open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
         file.write(",".join(_cell(name) for name in header) + "\n")
         for row in rows:
-            file.write(",".join(_cell(value) for value in row) + "\n")
+            file.write(",".join(["" if value is None else _cell(value) for value in row]) + "\n")
     return TextFile(path=path, header=tuple(header), quoted_empty_is_null=False)
 
 
-def _cell(value: str | None) -> str:
-    if value is None:
-        return ""
-    if value.isascii():
-        # Most cells; nothing to mend, often nothing to double.
-        return '"' + value.replace('"', '""').replace("\0", "") + '"'
+def _cell(value: str) -> str:
+    if value.isascii() and '"' not in value and "\0" not in value:
+        return f'"{value}"'
     value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return '"' + value.replace("\0", "").replace('"', '""') + '"'

@@ -196,19 +196,19 @@ class ChunkWriter:
 
     def _statistics(self, path: Path) -> tuple[int | None, int | None, list[WindowCount]]:
         """Bounds of the version, and rows and order-free hashes per hour of it, from the file as it was written."""
-        # A number, not a text: formatting an instant per row costs more than the hashes.
+        # Grouped by a number and spelled out per group: formatting an instant per row costs more than the hashes.
         hour = f"_novade_source_version // {_HOUR}" if self._version_is_an_instant else "0"
+        spelled = f"strftime(make_timestamp(hour * {_HOUR}), '%Y-%m-%dT%H')" if self._version_is_an_instant else "''"
+        source = f"read_parquet({quote_path(str(path))})"
         rows = self._c.execute(
-            f"SELECT {hour} AS hour, count(*), sum({self._key_hash}), sum(_novade_row_hash), "
-            "min(_novade_source_version), max(_novade_source_version) "
-            f"FROM read_parquet({quote_path(str(path))}) GROUP BY 1 ORDER BY 1"
+            f"SELECT {spelled}, number, CAST(keys AS VARCHAR), CAST(hashes AS VARCHAR) FROM "
+            f"(SELECT {hour} AS hour, count(*) AS number, sum({self._key_hash}) AS keys, "
+            f"sum(_novade_row_hash) AS hashes FROM {source} GROUP BY 1) ORDER BY hour"
         ).fetchall()
-        hours = [WindowCount(hour=self._hour(h), rows=n, key_hash=str(k), row_hash=str(r)) for h, n, k, r, _, _ in rows]
-        return min(r[4] for r in rows), max(r[5] for r in rows), hours
-
-    def _hour(self, number: int) -> str:
-        instant = self._instant(number * _HOUR)
-        return f"{instant:%Y-%m-%dT%H}" if instant else ""
+        [(low, high)] = self._c.execute(
+            f"SELECT min(_novade_source_version), max(_novade_source_version) FROM {source}"
+        ).fetchall()
+        return low, high, [WindowCount._make(row) for row in rows]
 
     def _instant(self, version: int | None) -> datetime | None:
         if version is None or not self._version_is_an_instant:

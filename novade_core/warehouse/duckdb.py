@@ -24,7 +24,7 @@ CAPABILITIES = Capabilities(
     transactional_ddl=True,  # https://duckdb.org/docs/stable/sql/statements/transactions
     enforces_keys=False,  # it could, but its index would keep every key in memory
     concurrent_processes=False,  # https://duckdb.org/docs/stable/connect/concurrency
-    max_rows_per_load=300_000,  # staging of keys stays small; more rows take more transactions
+    max_rows_per_load=1_000_000,  # only keys are staged, and each transaction looks at the whole table once
 )
 
 _DDL = """
