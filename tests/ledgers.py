@@ -17,10 +17,12 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import psycopg
@@ -202,6 +204,17 @@ def url_of(kind: str, folder: Path, *, empty: bool = False) -> Iterator[str]:
         yield url
 
 
+@contextlib.contextmanager
+def plain_main() -> Iterator[None]:
+    """A spawned process imports this process's main module, which after a page test is a page."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def at_once(work: Callable[..., Any], *arguments: tuple[Any, ...]) -> list[Any]:
     """Do ``work`` in a process for each of the arguments. Answers come in their order, an exception as its text.
 
@@ -213,8 +226,9 @@ def at_once(work: Callable[..., Any], *arguments: tuple[Any, ...]) -> list[Any]:
         context.Process(target=_answer, args=(report, number, work, together, *given), daemon=True)
         for number, given in enumerate(arguments)
     ]
-    for process in processes:
-        process.start()
+    with plain_main():
+        for process in processes:
+            process.start()
     answers = dict(report.get(timeout=90) for _ in processes)
     for process in processes:
         process.join(timeout=30)

@@ -20,6 +20,7 @@ from novade_core.ledger import leases
 from novade_core.ledger.database import Ledger, open_ledger
 from novade_core.ledger.leases import Taken, Watcher
 from novade_core.ledger.models import Lease
+from tests.ledgers import plain_main
 
 NOW = datetime(2024, 11, 18, 14, 0, tzinfo=UTC)
 STREAM = "salesforce.contact"
@@ -273,8 +274,9 @@ def test_of_two_processes_exactly_one_takes_each_lease(ledger, ledger_url):
     context = multiprocessing.get_context("spawn")
     report = context.Queue()
     processes = [context.Process(target=_contend, args=(ledger_url, me, rounds, report)) for me in (1, 2)]
-    for process in processes:
-        process.start()
+    with plain_main():
+        for process in processes:
+            process.start()
     answers = sorted(report.get(timeout=60) for _ in range(2 * rounds))
     for process in processes:
         process.join(timeout=30)
