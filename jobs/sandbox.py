@@ -66,7 +66,7 @@ def call(
         facts["url"] + path, data=data, method=method, headers={"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:  # noqa: S310 - as above
             return json.loads(answer.read() or b"null")
     except urllib.error.HTTPError as error:
         text = error.read().decode(errors="replace")[:300]

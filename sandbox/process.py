@@ -140,7 +140,7 @@ def open_org(options: Options, about: dict[str, Any], secret: dict[str, str]) ->
         store,
         consumer_key=secret["consumer_key"],
         consumer_secret=secret["consumer_secret"],
-        public_key=private.public_key(),  # type: ignore[arg-type]
+        public_key=private.public_key(),  # type: ignore[arg-type]  # an RSA key's own half; the stub is too narrow
         page_size_bulk=options.page_size_bulk,
         idmap=idmap,
         epoch=about["epoch"],

@@ -204,7 +204,7 @@ def parse_field(line: str, picklists: dict[str, tuple[str, ...]]) -> Field:
         made["relationship"] = name[:-2] if name.endswith("Id") else name.replace("__c", "__r")
     if kind == "textarea":
         made.setdefault("extra", "plaintextarea")
-    return Field(seed=seed.strip() or None, **made)  # type: ignore[arg-type]
+    return Field(seed=seed.strip() or None, **made)  # type: ignore[arg-type]  # keys and types come from the table's parser
 
 
 def parse_object(header: str, table: str, picklists: dict[str, tuple[str, ...]], **options: object) -> SObject:
@@ -218,7 +218,7 @@ def parse_object(header: str, table: str, picklists: dict[str, tuple[str, ...]],
         label=label,
         plural=plural or label + "s",
         fields=fields,
-        **options,  # type: ignore[arg-type]
+        **options,  # type: ignore[arg-type]  # as above: the table says which option has which type
     )
 
 
