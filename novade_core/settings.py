@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from novade_core.errors import ConfigurationError, UnknownStream
-from novade_core.streams import DeleteMode, SchemaPolicy, Stream
+from novade_core.schedules import CANARY, Outage, ScheduleSpec, Timing
+from novade_core.streams import DeleteMode, RunKind, SchemaPolicy, Stream
 
 #: Where this checkout keeps its default configuration.
 PROJECT = Path(__file__).resolve().parent.parent
@@ -76,18 +77,43 @@ class SalesforceSettings(_Model):
     job_timeout_minutes: Annotated[int, Field(ge=1)] = 120  #: then a bulk job is aborted
     api_reserve_percent: Annotated[int, Field(ge=0, le=100)] = 20  #: of the daily calls that a sync may not touch
     timeout_seconds: Annotated[float, Field(gt=0)] = 120  #: of one request without a byte
+    slots: Annotated[int, Field(ge=1, le=20)] = 2  #: runs that read from the org at the same time
     tries: Annotated[int, Field(ge=1, le=10)] = 4  #: of one request, for retryable faults
     retry_base_seconds: Annotated[float, Field(ge=0)] = 1.0  #: doubled at each try, with jitter
 
 
 class WorkerSettings(_Model):
-    """Timing of leases and of the supervisor."""
+    """Timing of leases, of the scheduler and of the supervisor."""
 
     mode: Literal["internal", "external"] = "internal"  #: does the console work the queue itself?
     lease_seconds: Annotated[float, Field(gt=0)] = 20  #: a lease whose beat does not move for so long is dead
     beat_seconds: Annotated[float, Field(gt=0)] = 4  #: how often a run moves its beat, at least each second
-    poll_seconds: Annotated[float, Field(gt=0)] = 1  #: how often the supervisor looks for work
+    poll_seconds: Annotated[float, Field(gt=0)] = 1  #: how often the tick looks for fires and work
     stop_seconds: Annotated[float, Field(gt=0)] = 20  #: from SIGTERM to SIGKILL
+    max_runs: Annotated[int, Field(ge=1, le=32)] = 2  #: children that one worker has at the same time
+    retry_seconds: tuple[Annotated[float, Field(ge=0)], ...] = (10, 30, 90, 270)  #: before each further attempt
+    stall_seconds: Annotated[float, Field(gt=0)] = 900  #: a run without progress for so long is ended …
+    stall_floor_seconds: Annotated[float, Field(gt=0)] = 120  #: … sooner where its stream is used to less, never below
+    on_time_seconds: Annotated[float, Field(ge=0)] = 15  #: a fire booked later than this is late
+    clock_step_seconds: Annotated[float, Field(gt=0)] = 5  #: a clock that jumps further stops scheduling for two leases
+
+
+class ApiSettings(_Model):
+    """The routes that other programs call. The token comes from the environment or a secrets file."""
+
+    token: SecretStr | None = None  #: that ``POST /api/runs`` asks for; without one the route refuses
+
+
+class ScheduleSettings(_Model):
+    """One schedule, as it is seeded. What people change on the page wins afterwards."""
+
+    streams: tuple[str, ...]  #: stream ids, a source for all of its streams, or "*"
+    kind: Literal[RunKind.INCREMENTAL, RunKind.FULL] = RunKind.INCREMENTAL  #: incremental or full
+    cron: str | None = None  #: five fields, e.g. "*/15 6-20 * * 1-5"; either this or every_seconds
+    every_seconds: Annotated[int, Field(ge=1)] | None = None  #: an interval, counted from 1970-01-01T00:00Z
+    timezone: str = "UTC"  #: of the cron expression
+    jitter_seconds: Annotated[int, Field(ge=0)] = 0  #: spreads fires over so many seconds
+    outage: Outage = Outage.ONCE  #: once, all or skip: what happens to fires that nobody was there for
 
 
 class StreamSettings(_Model):
@@ -116,13 +142,16 @@ class EnvironmentSettings(_Model):
     sandbox: SandboxSettings | None = None
     secrets_files: tuple[Path, ...] = ()  #: TOML files whose [salesforce] etc. complete the connection
     salesforce: SalesforceSettings = SalesforceSettings()
+    api: ApiSettings = ApiSettings()
 
 
 class _File(_Model):
     default_environment: str = "local"
     first_sync: bool = True  #: queue the first sync of each stream when the console starts
+    canary: bool = True  #: book a fire each minute, to measure the scheduler itself
     environments: dict[str, EnvironmentSettings]
     streams: dict[str, StreamSettings]
+    schedules: dict[str, ScheduleSettings] = {}
 
 
 class Environment(_Model):
@@ -141,8 +170,14 @@ class Environment(_Model):
     sandbox: SandboxSettings | None
     secrets_files: tuple[Path, ...]
     salesforce: SalesforceSettings
+    api: ApiSettings
     streams: tuple[Stream, ...]
+    schedules: tuple[ScheduleSpec, ...]  #: to be seeded; the ledger knows what they are now
     first_sync: bool
+
+    def slots(self, source: str) -> int:
+        """How many runs may read from a source at the same time."""
+        return int(getattr(getattr(self, source, None), "slots", 1))
 
     def stream(self, stream_id: str) -> Stream:
         """The stream of this id; UnknownStream names the nearest ones."""
@@ -227,22 +262,51 @@ def _read_toml(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _secrets(files: tuple[Path, ...], environ: dict[str, str]) -> dict[str, Any]:
-    """The ``salesforce`` section from secrets files, then NOVADE_SALESFORCE_* variables on top."""
+def _schedule(name: str, value: ScheduleSettings, streams: tuple[Stream, ...], file: Path) -> ScheduleSpec:
+    known = {s.id for s in streams} | {s.source for s in streams} | {"*"}
+    if unknown := [s for s in value.streams if s not in known]:
+        raise ConfigurationError(
+            f"{file}: schedules.{name}.streams: {', '.join(map(repr, unknown))} is neither a stream nor a source.",
+            hint='Name streams of the section [streams], a source for all of its streams, or "*".',
+        )
+    if name == CANARY.name:
+        raise ConfigurationError(f"{file}: schedules.{name}: this name is taken.", hint="canary = false leaves it out.")
+    try:
+        timing = Timing(
+            cron=value.cron,
+            every_seconds=value.every_seconds,
+            timezone=value.timezone,
+            jitter_seconds=value.jitter_seconds,
+        )
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{file}: schedules.{name}: {error.message}", hint=error.hint) from error
+    return ScheduleSpec(name=name, streams=value.streams, kind=value.kind, timing=timing, outage=value.outage)
+
+
+def _secrets(name: str, files: tuple[Path, ...], environ: dict[str, str]) -> dict[str, Any]:
+    """One section from the secrets files, then its NOVADE_<SECTION>_* variables on top."""
     section: dict[str, Any] = {}
     for file in files:
         if file.exists():
-            found = _read_toml(file).get("salesforce", {})
+            found = _read_toml(file).get(name, {})
             if not isinstance(found, dict):
-                raise ConfigurationError(
-                    f"{file}: salesforce is not a section.", hint=f"Begin it with [salesforce] in {file}."
-                )
+                raise ConfigurationError(f"{file}: {name} is not a section.", hint=f"Begin it with [{name}] in {file}.")
             section.update(found)
-    prefix = "NOVADE_SALESFORCE_"
-    for name, value in environ.items():
-        if name.startswith(prefix):
-            section[name.removeprefix(prefix).lower()] = value
+    prefix = f"NOVADE_{name.upper()}_"
+    for variable, value in environ.items():
+        if variable.startswith(prefix):
+            section[variable.removeprefix(prefix).lower()] = value
     return section
+
+
+_Section = TypeVar("_Section", bound=_Model)
+
+
+def _section(model: type[_Section], value: dict[str, Any], file: Path, chosen: str, name: str) -> _Section:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _explain(error, Path(f"{file} (environment {chosen}, {name})"), model) from error
 
 
 def load_settings(
@@ -267,12 +331,12 @@ def load_settings(
         raise ConfigurationError(f"{file}: there is no environment {chosen!r}; known: {known}.")
     raw = parsed.environments[chosen]
     secrets_files = tuple(home / f for f in (*raw.secrets_files, Path(".streamlit/secrets.toml")))
-    given = raw.salesforce.model_dump(exclude_unset=True) | _secrets(secrets_files, environ)
-    try:
-        salesforce = SalesforceSettings.model_validate(given)
-    except ValidationError as error:
-        where = Path(f"{file} (environment {chosen}, salesforce)")
-        raise _explain(error, where, SalesforceSettings) from error
+    given = raw.salesforce.model_dump(exclude_unset=True) | _secrets("salesforce", secrets_files, environ)
+    salesforce = _section(SalesforceSettings, given, file, chosen, "salesforce")
+    given = raw.api.model_dump(exclude_unset=True) | _secrets("api", secrets_files, environ)
+    api = _section(ApiSettings, given, file, chosen, "api")
+    streams = tuple(_stream(key, value, file) for key, value in parsed.streams.items())
+    schedules = tuple(_schedule(key, value, streams, file) for key, value in parsed.schedules.items())
     if salesforce.ca_file is not None:
         salesforce = salesforce.model_copy(update={"ca_file": home / salesforce.ca_file})
     return Environment(
@@ -289,7 +353,9 @@ def load_settings(
         sandbox=raw.sandbox.model_copy(update={"dir": home / raw.sandbox.dir}) if raw.sandbox else None,
         secrets_files=secrets_files,
         salesforce=salesforce,
-        streams=tuple(_stream(key, value, file) for key, value in parsed.streams.items()),
+        api=api,
+        streams=streams,
+        schedules=(*schedules, CANARY) if parsed.canary else schedules,
         first_sync=parsed.first_sync,
     )
 

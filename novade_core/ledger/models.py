@@ -143,8 +143,17 @@ class Run(Base):
     #: {"step", "rows", "total", "bytes", "rows_per_second", "message", "at"} while it runs
     progress: Mapped[dict[str, Any] | None]
     code_version: Mapped[str | None] = mapped_column(String(50))
+    fire_id: Mapped[int | None]  #: the fire that asked for it
+    backfill_id: Mapped[int | None]  #: the backfill that it is a chunk of
+    retry_of: Mapped[int | None]  #: the run that it tries again
+    notice: Mapped[str | None] = mapped_column(Text)  #: what is odd about a success: it read nothing, say
+    stillest_ms: Mapped[int | None]  #: the longest time without progress
+    #: What it ran with: {"configuration": {…}, "credentials": fingerprint, "source": {…}}
+    context: Mapped[dict[str, Any] | None]
 
     __table_args__ = (
+        Index("ix_runs_fire_id", "fire_id"),
+        Index("ix_runs_backfill_id", "backfill_id", "id"),
         Index("ix_runs_subject_id", "subject", "id"),
         Index("ix_runs_state_id", "state", "id"),
         Index("ix_runs_source_id", "source", "id"),
@@ -198,7 +207,11 @@ class Checkpoint(Base):
 
 
 class Lease(Base):
-    """Who works on a stream. ``fence`` only rises."""
+    """Who works on a stream. ``fence`` only rises.
+
+    Beside streams, ``stream`` names what else one process holds at a time: ``novade:scheduler`` and slots such as
+    ``slot:salesforce:0``.
+    """
 
     __tablename__ = "leases"
 
@@ -372,6 +385,105 @@ class WorkerRow(Base):
     started_at: Mapped[datetime]
     beat: Mapped[int] = mapped_column(default=0)
     stopped_at: Mapped[datetime | None]
+
+
+class ScheduleRow(Base):
+    """When to ask for which runs. Seeded from the configuration once; afterwards this row wins."""
+
+    __tablename__ = "schedules"
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    streams: Mapped[list[Any]]  #: stream ids, sources, or "*"; empty: the fire alone is booked (the canary)
+    kind: Mapped[str] = mapped_column(String(20))  #: streams.RunKind
+    cron: Mapped[str | None] = mapped_column(String(100))  #: five fields, in ``timezone``; or …
+    every_seconds: Mapped[int | None]  #: … an interval, counted from 1970-01-01T00:00Z
+    timezone: Mapped[str] = mapped_column(String(60))
+    jitter_seconds: Mapped[int]
+    outage: Mapped[str] = mapped_column(String(10))  #: schedules.Outage
+    since: Mapped[datetime]  #: instants up to here are not promised by the row as it stands
+    booked_to: Mapped[datetime | None]  #: the last instant that is in ``fires``
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None] = mapped_column(String(200))
+    removed_at: Mapped[datetime | None]
+    seed: Mapped[dict[str, Any] | None]  #: what the configuration said when it was seeded; None: made on the page
+    changed_at: Mapped[datetime]
+    changed_by: Mapped[str] = mapped_column(String(200))
+
+
+class Fire(Base):
+    """One promised instant of one schedule, booked exactly once."""
+
+    __tablename__ = "fires"
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    schedule_id: Mapped[int] = mapped_column(ForeignKey("schedules.id"))
+    promised: Mapped[datetime]  #: as the cron expression or interval says
+    due_at: Mapped[datetime]  #: with jitter
+    booked_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String(10))  #: schedules.FireState
+    reason: Mapped[str | None] = mapped_column(Text)  #: why it is late, skipped or missed
+    runs: Mapped[int] = mapped_column(Integer, default=0)  #: that it asked for
+    booked_by: Mapped[str] = mapped_column(String(200))  #: the scheduler that led then
+
+    __table_args__ = (
+        Index("ix_fires_schedule_promised", "schedule_id", "promised", unique=True),
+        Index("ix_fires_due_at", "due_at"),
+    )
+
+
+class BackfillState(StrEnum):
+    """Where a backfill stands."""
+
+    OPEN = "open"  #: its chunks are asked for one by one
+    PAUSED = "paused"  #: no further chunk is asked for; the one under way ends
+    DONE = "done"  #: every chunk has ended, some perhaps badly
+    CANCELLED = "cancelled"  #: what has not begun never will
+
+
+class Backfill(Base):
+    """A stretch of a stream's past, read again in chunks between the normal syncs."""
+
+    __tablename__ = "backfills"
+
+    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    stream: Mapped[str] = mapped_column(String(200), index=True)
+    state: Mapped[str] = mapped_column(String(10), index=True)  #: BackfillState
+    since: Mapped[datetime]
+    until: Mapped[datetime]
+    chunk: Mapped[str] = mapped_column(String(10))  #: day, week, month
+    newest_first: Mapped[bool]
+    scope: Mapped[str] = mapped_column(String(10))  #: all, missing, failed
+    requested_by: Mapped[str] = mapped_column(String(200))
+    requested_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    headline: Mapped[str | None] = mapped_column(Text)
+
+
+class BackfillChunk(Base):
+    """One half-open window of a backfill: from ``low`` on, before ``high``."""
+
+    __tablename__ = "backfill_chunks"
+
+    backfill_id: Mapped[int] = mapped_column(ForeignKey("backfills.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)  #: in the order of working
+    low: Mapped[datetime]
+    high: Mapped[datetime]
+    left_out: Mapped[str | None] = mapped_column(Text)  #: why it is not read: it is there already, say
+    expected: Mapped[int | None]  #: rows, from what earlier runs read
+    run_id: Mapped[int | None]  #: the newest run for it; its state is the chunk's
+
+
+class SourceStatus(Base):
+    """The latest that runs learnt about a source."""
+
+    __tablename__ = "source_status"
+
+    source: Mapped[str] = mapped_column(String(50), primary_key=True)
+    at: Mapped[datetime]
+    calls_used: Mapped[int | None]  #: of the rolling 24 hours
+    calls_allowed: Mapped[int | None]
+    facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
 class Audit(Base):

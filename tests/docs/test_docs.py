@@ -34,6 +34,8 @@ SECTIONS: dict[type[BaseModel], str] = {
     settings.WorkerSettings: "`[environments.NAME.worker]`",
     settings.SandboxSettings: "`[environments.NAME.sandbox]`",
     settings.SalesforceSettings: "`[environments.NAME.salesforce]`",
+    settings.ApiSettings: "`[environments.NAME.api]`",
+    settings.ScheduleSettings: "`[schedules.NAME]`",
     settings.StreamSettings: "`[streams]`",
 }
 
@@ -86,7 +88,9 @@ def written(field: Any) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, int | float):
         return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
-    return "`[]`" if value == () else f'`"{value}"`'
+    if isinstance(value, tuple):
+        return f"`{list(value)}`"
+    return "`{}`" if value == {} else f'`"{value}"`'
 
 
 @pytest.mark.parametrize("model", SECTIONS, ids=lambda model: model.__name__)
