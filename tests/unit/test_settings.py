@@ -52,7 +52,11 @@ def load(
 @pytest.mark.parametrize(
     ("given", "key", "allowed"),
     [
-        ({"top": "colour = 1"}, "colour is not a setting", "canary, default_environment, environments, first_sync, schedules, streams"),
+        (
+            {"top": "colour = 1"},
+            "colour is not a setting",
+            "canary, default_environment, environments, first_sync, schedules, streams",
+        ),
         ({"environment": "colourr = 'red'"}, "environments.test.colourr is not a setting", "colour, label, landing"),
         ({"environment": "colour = 'pink'"}, "environments.test.colour", "'green', 'blue'"),
         (
