@@ -6,6 +6,7 @@
     ├── ConfigurationError       change a setting, a grant or the command; a retry will not help
     │   ├── UnknownStream
     │   ├── BadWindow
+    │   ├── KeyReused            an idempotency key came with two different requests
     │   ├── AccessMissing        the source hides an object or field from the integration user
     │   └── SchemaFrozen         the stream's policy forbids the change that arrived
     ├── AuthenticationFailed     the source or warehouse refused our identity
@@ -72,6 +73,12 @@ class BadWindow(ConfigurationError):
     """A window that ends before it starts, or an instant without a time zone."""
 
     default_hint = "Give instants such as 2024-11-01T00:00:00Z, the earlier one as --since."
+
+
+class KeyReused(ConfigurationError):
+    """An idempotency key that was used before came with another request."""
+
+    default_hint = "Use a new idempotency key for each thing that you ask for."
 
 
 class AccessMissing(ConfigurationError):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, Row, func, insert, select, text, update
 
-from novade_core.errors import BadWindow, ConfigurationError
+from novade_core.errors import BadWindow, ConfigurationError, KeyReused
 from novade_core.ledger.database import Ledger
-from novade_core.ledger.models import ENDED, Audit, Run, RunState
+from novade_core.ledger.models import ENDED, Audit, PlanState, RequestKey, Run, RunState, SyncPlan
 from novade_core.streams import RunKind, Stream
 
 #: Lower goes first: whoever waits in front of a screen is served before the clock.
@@ -32,45 +33,139 @@ def ask_for_run(
     """Queue a run and give its id; asking twice for the same thing gives the same id.
 
     A queued run of the same stream, kind and window is not doubled: it is brought forward where a person
-    asks while it waits. Raises BadWindow for a window that is reversed, without a time zone, in the
-    future, missing (backfill) or out of place (any other kind).
+    asks while it waits. An idempotency key gives the run that it gave first, for ever, whether that was made
+    for it or waited already. Raises BadWindow for a window that is reversed, without a time zone, in the
+    future, missing (backfill) or out of place (any other kind); KeyReused for a key that came with another
+    stream, kind or window before.
     """
     parameters = _parameters(kind=kind, since=since, until=until, now=now)
     urgency = PRIORITIES.get(origin, 50) if priority is None else priority
+    # Not the parameters: where the end of a window is left out, they hold the instant of asking.
+    asked = {
+        "stream": stream.id,
+        "kind": kind.value,
+        "since": since and _iso(since),
+        "until": until and _iso(until),
+    }
     with ledger.write() as c:
-        if not ledger.is_sqlite:
-            # SQLite's writers already queue at BEGIN IMMEDIATE; elsewhere two people could both see an empty queue.
-            if idempotency_key is not None:
-                c.execute(text("SELECT pg_advisory_xact_lock(7262333, hashtext(:key))"), {"key": idempotency_key})
-            c.execute(text("SELECT pg_advisory_xact_lock(7262332, hashtext(:stream))"), {"stream": stream.id})
         if idempotency_key is not None:
-            known = c.execute(select(Run.id).where(Run.idempotency_key == idempotency_key)).scalar()
+            known = _known(c, idempotency_key)
             if known is not None:
-                return int(known)
-        waiting = _waiting(c, stream=stream, kind=kind, parameters=parameters)
-        if waiting is not None:
-            if origin in ("person", "command"):
-                _bring_forward(c, run_id=waiting, priority=urgency, who=who, subject=stream.id, now=now)
-            return waiting
-        run_id = c.execute(
-            insert(Run)
-            .values(
-                subject=stream.id,
-                source=stream.source,
-                kind=kind.value,
-                state=RunState.QUEUED.value,
-                origin=origin,
-                requested_by=who,
-                requested_at=now,
-                priority=urgency,
-                attempt=1,
-                parameters=parameters,
-                idempotency_key=idempotency_key,
+                if known.asked != asked:
+                    raise KeyReused(
+                        f"The idempotency key was used before, for another request, which run {known.run_id} answers."
+                    )
+                return int(known.run_id)
+        run_id, _ = _ask(
+            c,
+            subject=stream.id,
+            source=stream.source,
+            kind=kind.value,
+            parameters=parameters,
+            origin=origin,
+            who=who,
+            now=now,
+            priority=urgency,
+        )
+        if idempotency_key is not None:
+            c.execute(insert(RequestKey).values(key=idempotency_key, run_id=run_id, asked=asked, at=now))
+        return run_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Again:
+    """What asking for a run once more came to."""
+
+    run_id: int  #: the run that does it
+    waiting: bool  #: it waited already, and was brought forward
+    goes_on: bool  #: it begins behind what an unfinished run has landed
+
+
+def ask_to_retry(ledger: Ledger, *, run_id: int, who: str, origin: str, now: datetime) -> Again:
+    """Ask for the same stream, kind and window as a run that has ended, however it ended.
+
+    Raises ConfigurationError for a run that is still open or does not exist. Whether the stream is still
+    configured is the caller's to check.
+    """
+    with ledger.write() as c:
+        run = c.execute(select(Run.__table__).where(Run.id == run_id)).one_or_none()
+        if run is None:
+            raise ConfigurationError(f"There is no run {run_id}.", hint="Look for it on Runs.")
+        if run.state not in ENDED:
+            raise ConfigurationError(
+                f"Run {run_id} has not ended: it is {run.state}.", hint="Wait for its end, or cancel it first."
             )
-            .returning(Run.id)
-        ).scalar_one()
-        _audit(c, who=who, action="run.asked", subject=stream.id, now=now, run=run_id, kind=kind.value, **parameters)
-        return int(run_id)
+        parameters = run.parameters or {}
+        new_id, waiting = _ask(
+            c,
+            subject=run.subject,
+            source=run.source,
+            kind=run.kind,
+            parameters=parameters,
+            origin=origin,
+            who=who,
+            now=now,
+            priority=PRIORITIES.get(origin, 50),
+            retry_of=run_id,
+        )
+        plan = c.execute(
+            select(SyncPlan.kind, SyncPlan.details)
+            .where(SyncPlan.stream == run.subject, SyncPlan.state == PlanState.OPEN.value)
+            .order_by(SyncPlan.id.desc())
+            .limit(1)
+        ).first()
+        fits = plan is not None and plan.kind == run.kind and plan.details.get("parameters", {}) == parameters
+        return Again(run_id=new_id, waiting=waiting, goes_on=fits)
+
+
+def _known(c: Connection, key: str) -> Row[Any] | None:
+    if c.dialect.name != "sqlite":
+        # SQLite's writers already queue at BEGIN IMMEDIATE; elsewhere two could both find the key unused.
+        c.execute(text("SELECT pg_advisory_xact_lock(7262333, hashtext(:key))"), {"key": key})
+    return c.execute(select(RequestKey.run_id, RequestKey.asked).where(RequestKey.key == key)).one_or_none()
+
+
+def _ask(
+    c: Connection,
+    *,
+    subject: str,
+    source: str,
+    kind: str,
+    parameters: dict[str, str],
+    origin: str,
+    who: str,
+    now: datetime,
+    priority: int,
+    retry_of: int | None = None,
+) -> tuple[int, bool]:
+    """The run that does this, and whether it waited already."""
+    if c.dialect.name != "sqlite":
+        c.execute(text("SELECT pg_advisory_xact_lock(7262332, hashtext(:stream))"), {"stream": subject})
+    waiting = _waiting(c, subject=subject, kind=kind, parameters=parameters)
+    if waiting is not None:
+        if origin in ("person", "command"):
+            _bring_forward(c, run_id=waiting, priority=priority, who=who, subject=subject, now=now)
+        return waiting, True
+    run_id = c.execute(
+        insert(Run)
+        .values(
+            subject=subject,
+            source=source,
+            kind=kind,
+            state=RunState.QUEUED.value,
+            origin=origin,
+            requested_by=who,
+            requested_at=now,
+            priority=priority,
+            attempt=1,
+            parameters=parameters,
+            retry_of=retry_of,
+        )
+        .returning(Run.id)
+    ).scalar_one()
+    again = {} if retry_of is None else {"retry_of": retry_of}
+    _audit(c, who=who, action="run.asked", subject=subject, now=now, run=run_id, kind=kind, **parameters, **again)
+    return int(run_id), False
 
 
 def ask_to_cancel(ledger: Ledger, *, run_id: int, who: str, now: datetime) -> RunState:
@@ -125,14 +220,17 @@ def _parameters(*, kind: RunKind, since: datetime | None, until: datetime | None
 
 
 def _iso(instant: datetime) -> str:
-    return instant.astimezone(UTC).isoformat()
+    try:
+        return instant.astimezone(UTC).isoformat()
+    except OverflowError as error:
+        raise BadWindow(f"{instant.isoformat()} is not within the years 1 to 9999 in UTC.") from error
 
 
-def _waiting(c: Connection, *, stream: Stream, kind: RunKind, parameters: dict[str, str]) -> int | None:
+def _waiting(c: Connection, *, subject: str, kind: str, parameters: dict[str, str]) -> int | None:
     """A queued run that would do exactly this."""
     rows = c.execute(
         select(Run.id, Run.parameters)
-        .where(Run.state == RunState.QUEUED.value, Run.subject == stream.id, Run.kind == kind.value)
+        .where(Run.state == RunState.QUEUED.value, Run.subject == subject, Run.kind == kind)
         .order_by(Run.id)
     )
     return next((int(row.id) for row in rows if (row.parameters or {}) == parameters), None)

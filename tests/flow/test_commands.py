@@ -91,7 +91,7 @@ def test_runs_can_be_listed_shown_and_read(home: Home) -> None:
 
 
 def test_the_ledger_can_be_upgraded_and_an_environment_chosen(home: Home) -> None:
-    assert answer(home, "ledger", "upgrade") == {"schema": "0002"}
+    assert answer(home, "ledger", "upgrade") == {"schema": "0003"}
     assert answer(home, "streams", "--environment", "test")
     done = home.jobs("streams", "--environment", "nowhere")
     assert done.returncode == 1

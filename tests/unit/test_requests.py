@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
-from novade_core.errors import BadWindow, ConfigurationError
+from novade_core.errors import BadWindow, ConfigurationError, KeyReused
 from novade_core.ledger.database import Ledger, open_ledger
 from novade_core.ledger.leases import Watcher
-from novade_core.ledger.models import Audit, Run, RunState
-from novade_core.ledger.requests import ask_for_run, ask_to_cancel
-from novade_core.ledger.writer import claim
+from novade_core.ledger.models import Audit, RequestKey, Run, RunState
+from novade_core.ledger.plans import add_plan
+from novade_core.ledger.queue import claim
+from novade_core.ledger.requests import ask_for_run, ask_to_cancel, ask_to_retry
 from novade_core.streams import RunKind, Stream
 from tests.ledgers import at_once
 
@@ -75,8 +76,87 @@ def test_a_given_priority_wins(ledger):
 def test_the_same_idempotency_key_is_the_same_run_even_after_it_ended(ledger):
     first = ask(ledger, idempotency_key="k")
     ask_to_cancel(ledger, run_id=first, who="ada", now=NOW)
-    assert ask(ledger, RunKind.FULL, idempotency_key="k") == first
+    assert ask(ledger, idempotency_key="k") == first
     assert ask(ledger, idempotency_key="other") != first
+
+
+def test_a_key_that_met_a_waiting_run_stays_with_it_after_it_ended(ledger):
+    first = ask(ledger)
+    assert ask(ledger, idempotency_key="k", origin="webhook") == first
+    assert ask(ledger, idempotency_key="l", origin="webhook") == first
+    ask_to_cancel(ledger, run_id=first, who="ada", now=NOW)
+    assert ask(ledger, idempotency_key="k", origin="webhook") == first
+    assert ask(ledger, idempotency_key="l", origin="webhook") == first
+    assert audits(ledger) == ["run.asked", "run.cancel_asked"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kind": RunKind.FULL, "since": None},
+        {"stream": replace(CONTACT, name="lead")},
+        {"since": NOW - timedelta(days=3)},
+        {"until": NOW - timedelta(days=1)},
+    ],
+)
+def test_a_key_is_for_one_request(ledger, other):
+    given = {"kind": RunKind.BACKFILL, "since": NOW - timedelta(days=2), "idempotency_key": "k"}
+    first = ask(ledger, **given)
+    with pytest.raises(KeyReused, match=f"run {first} "):
+        ask(ledger, **(given | other))
+    assert audits(ledger) == ["run.asked"]
+
+
+def test_a_window_without_an_end_is_the_same_request_a_minute_later(ledger):
+    given = {"kind": RunKind.BACKFILL, "since": NOW - timedelta(days=2), "idempotency_key": "k"}
+    assert ask(ledger, **given) == ask(ledger, **given, now=NOW + timedelta(minutes=1))
+
+
+def test_a_retry_asks_for_the_same_again(ledger):
+    first = ask(ledger, RunKind.BACKFILL, since=NOW - timedelta(days=2), origin="schedule")
+    ask_to_cancel(ledger, run_id=first, who="ada", now=NOW)
+    later = NOW + timedelta(hours=1)
+    again = ask_to_retry(ledger, run_id=first, who="bob", origin="command", now=later)
+    assert (again.waiting, again.goes_on) == (False, False)
+    was, found = row(ledger, first), row(ledger, again.run_id)
+    assert (found.subject, found.kind, found.parameters) == (was.subject, was.kind, was.parameters)
+    assert (found.retry_of, found.origin, found.requested_by, found.priority) == (first, "command", "bob", 10)
+    twice = ask_to_retry(ledger, run_id=first, who="bob", origin="command", now=later)
+    assert (twice.run_id, twice.waiting) == (again.run_id, True)
+
+
+@pytest.mark.parametrize(("plan_kind", "fits"), [(RunKind.INCREMENTAL, True), (RunKind.FULL, False)])
+def test_a_retry_goes_on_where_a_plan_of_the_same_kind_is_open(ledger, plan_kind, fits):
+    first = ask(ledger)
+    with ledger.write() as c:
+        c.execute(update(Run).values(state="failed"))
+        add_plan(
+            c,
+            stream=CONTACT.id,
+            kind=plan_kind,
+            run_id=first,
+            now=NOW,
+            seam=None,
+            windows=[],
+            columns=[],
+            details={"parameters": {}},
+        )
+    assert ask_to_retry(ledger, run_id=first, who="bob", origin="command", now=NOW).goes_on is fits
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "cancelling"])
+def test_what_has_not_ended_is_not_tried_again(ledger, state):
+    first = ask(ledger)
+    with ledger.write() as c:
+        c.execute(update(Run).values(state=state))
+    with pytest.raises(ConfigurationError, match=f"has not ended: it is {state}"):
+        ask_to_retry(ledger, run_id=first, who="bob", origin="command", now=NOW)
+    assert audits(ledger) == ["run.asked"]
+
+
+def test_an_unknown_run_is_not_tried_again(ledger):
+    with pytest.raises(ConfigurationError, match="no run 7"):
+        ask_to_retry(ledger, run_id=7, who="bob", origin="command", now=NOW)
 
 
 def test_a_queued_run_is_not_doubled(ledger):
@@ -122,6 +202,8 @@ def test_a_window_is_kept_as_utc(ledger):
         (RunKind.BACKFILL, NOW - timedelta(days=1), NOW + timedelta(hours=1), "in the future"),
         (RunKind.INCREMENTAL, NOW - timedelta(days=1), None, "goes with a backfill"),
         (RunKind.FULL, None, NOW, "goes with a backfill"),
+        (RunKind.BACKFILL, datetime.max.replace(tzinfo=timezone(-timedelta(hours=1))), None, "years 1 to 9999"),
+        (RunKind.BACKFILL, datetime.min.replace(tzinfo=timezone(timedelta(hours=1))), None, "years 1 to 9999"),
     ],
 )
 def test_a_bad_window_is_refused_and_nothing_is_written(ledger, kind, since, until, said):
@@ -186,25 +268,47 @@ def test_of_several_that_ask_for_the_same_at_once_all_get_the_same_run(ledger, l
     assert audits(ledger) == ["run.asked"] * ROUNDS
 
 
-def _ask_by_key(together, url: str, me: int) -> list[int]:
-    """In every round the same key as everybody else, and a stream of one's own."""
+def _ask_by_key(together, url: str, me: int, *, own_stream: bool) -> list[int | str]:
+    """In every round the same key as everybody else; sometimes for a stream of one's own."""
     ledger = open_ledger(url)
-    found = []
+    found: list[int | str] = []
     for number in range(ROUNDS):
         together.wait()
-        found.append(ask(ledger, stream=replace(CONTACT, name=f"s{me}"), idempotency_key=f"k{number}"))
+        try:
+            stream = replace(CONTACT, name=f"s{me if own_stream else 0}")
+            found.append(ask(ledger, stream=stream, idempotency_key=f"k{number}"))
+        except KeyReused:
+            found.append("reused")
         together.wait()
-        if me == 0:
-            ask_to_cancel(ledger, run_id=found[-1], who="ada", now=NOW)
+        if me == 0 and found[-1] != "reused":
+            ask_to_cancel(ledger, run_id=int(found[-1]), who="ada", now=NOW)
         together.wait()
     ledger.close()
     return found
 
 
+def _ask_the_same_by_key(together, url: str, me: int) -> list[int | str]:
+    return _ask_by_key(together, url, me, own_stream=False)
+
+
+def _ask_something_else_by_key(together, url: str, me: int) -> list[int | str]:
+    return _ask_by_key(together, url, me, own_stream=True)
+
+
 def test_a_key_is_one_run_whoever_asks_first(ledger, ledger_url):
-    first, *others = at_once(_ask_by_key, *[(ledger_url, me) for me in range(3)])
+    first, *others = at_once(_ask_the_same_by_key, *[(ledger_url, me) for me in range(3)])
     assert len(set(first)) == ROUNDS
     assert others == [first, first]
+    assert audits(ledger).count("run.asked") == ROUNDS
+
+
+def test_of_several_requests_with_one_key_one_is_taken(ledger, ledger_url):
+    answers = at_once(_ask_something_else_by_key, *[(ledger_url, me) for me in range(3)])
+    for together in zip(*answers, strict=True):
+        assert together.count("reused") == 2
+    with ledger.read() as c:
+        assert len(set(c.execute(select(RequestKey.run_id)).scalars())) <= ROUNDS
+        assert c.execute(select(func.count()).select_from(RequestKey)).scalar() == ROUNDS
 
 
 def _cancel(together, url: str, me: int, run_ids: list[int]) -> list[str]:
