@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from novade_core.ledger.backfill_views import Basis
 from novade_core.ledger.summaries import StreamHistory
 from novade_core.streams import RunKind
 
@@ -76,4 +77,57 @@ def total_of(previews: Iterable[Preview]) -> Preview:
         minutes=None if not parts or None in minutes else sum(m for m in minutes if m is not None),
         euros=None,
         basis=f"{unknown} of {len(parts)} streams have no history yet" if unknown else "the sum of them",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What reading windows will probably take. None = not known."""
+
+    windows: int
+    rows: int | None
+    calls: int | None
+    minutes: float | None
+    share: float | None  #: of the API calls that the source allows a day
+    basis: str  #: where the figures come from, in words
+
+
+def forecast_of(expected: Sequence[int | None], basis: Basis) -> Forecast:
+    """What a backfill's windows will take, from the rows expected in each and the stream's earlier runs.
+
+    A window of which nothing is known counts as the mean of the others; where most are unknown, so is the sum. Each
+    run takes what the smallest earlier run took, and its rows beyond that at the mean rate of all.
+    """
+    known = [count for count in expected if count is not None]
+    windows = len(expected)
+    if len(known) * 2 < windows:
+        return Forecast(
+            windows=windows,
+            rows=None,
+            calls=None,
+            minutes=None,
+            share=None,
+            basis="not known; most of these windows were never read",
+        )
+    rows = round(sum(known) * windows / len(known)) if known else 0
+    calls_each, seconds_each = float(_CALLS_AT_LEAST), _SECONDS_AT_LEAST
+    calls_per_row, seconds_per_row = 1 / _ROWS_PER_CALL, 1 / _ROWS_PER_SECOND
+    efforts = basis.efforts
+    if efforts:
+        calls_each = min(e.calls for e in efforts)
+        seconds_each = min(e.seconds for e in efforts)
+    if read := sum(e.rows for e in efforts):
+        calls_per_row = sum(e.calls - calls_each for e in efforts) / read
+        seconds_per_row = sum(e.seconds - seconds_each for e in efforts) / read
+    calls = round(windows * calls_each + rows * calls_per_row)
+    said = f"from its last {len(efforts)} run{'s'[: len(efforts) != 1]}" if efforts else "no run yet, usual rates"
+    if len(known) < windows:
+        said += f"; {windows - len(known):,} windows never read count as the mean"
+    return Forecast(
+        windows=windows,
+        rows=rows,
+        calls=calls,
+        minutes=(windows * seconds_each + rows * seconds_per_row) / 60,
+        share=calls / basis.quota.allowed if basis.quota is not None else None,
+        basis=said,
     )
