@@ -96,63 +96,88 @@ def _next_due(row: Row[Any]) -> datetime | None:
 
 
 def settle(
-    connection: Connection, row: Row[Any], *, now: datetime, rules: Rules, early: bool = False
+    connection: Connection,
+    row: Row[Any],
+    *,
+    now: datetime,
+    rules: Rules,
+    early: bool = False,
+    ended: str | None = None,
 ) -> tuple[int, int]:
     """Book what one schedule owes up to now; answers fires and runs. The row is held by the caller's transaction.
 
     Whoever changes a schedule settles it first, so that each instant is judged by the rule that promised it;
-    ``early`` books what was promised and waits for its jitter, too.
+    ``early`` books what was promised and waits for its jitter, too. ``ended`` says who ends the schedule or pauses
+    it: what was not asked for by then is not asked for any more.
     """
     try:
         spec = spec_of(row)
     except ConfigurationError:
         return 0, 0
     owed: list[tuple[datetime, datetime]] = []
-    for promised in islice(spec.timing.instants(row.booked_to or row.since), AT_ONCE):
+    # One more than is booked at once tells whether the last one is the newest.
+    for promised in islice(spec.timing.instants(row.booked_to or row.since), AT_ONCE + 1):
         due = spec.timing.due(spec.name, promised)
         if (promised if early else due) > now:
             break
         owed.append((promised, due))
     if not owed:
         return 0, 0
+    whole = len(owed) <= AT_ONCE
+    owed = owed[:AT_ONCE]
     connection.execute(update(ScheduleRow).where(ScheduleRow.id == row.id).values(booked_to=owed[-1][0]))
-    whole = len(owed) < AT_ONCE
     asked = 0
+    silent: list[dict[str, Any]] = []
     for number, (promised, due) in enumerate(owed):
         newest = whole and number == len(owed) - 1
-        state, reason = _judge(spec, row, due, now, rules.on_time_seconds, newest=newest, last=owed[-1][0])
-        fire_id = connection.execute(
-            insert(Fire)
-            .values(
-                schedule_id=row.id,
-                promised=promised,
-                due_at=due,
-                booked_at=now,
-                state=state.value,
-                reason=reason,
-                runs=0,
-                booked_by=rules.booked_by,
-            )
-            .returning(Fire.id)
-        ).scalar_one()
-        if state in (FireState.ON_TIME, FireState.LATE) and spec.streams:
-            asked += _ask(connection, spec, row.id, fire_id, promised, now, rules, catching_up=not newest)
+        state, reason = _judge(spec, row, due, now, rules.on_time_seconds, newest=newest, ended=ended)
+        values = {
+            "schedule_id": row.id,
+            "promised": promised,
+            "due_at": due,
+            "booked_at": now,
+            "state": state.value,
+            "reason": reason,
+            "runs": 0,
+            "booked_by": rules.booked_by,
+        }
+        if state not in (FireState.ON_TIME, FireState.LATE) or not spec.streams:
+            silent.append(values)
+            continue
+        fire_id = connection.execute(insert(Fire).values(values).returning(Fire.id)).scalar_one()
+        # "All" means all: what catches up waits behind what catches up before it, instead of giving way to it.
+        catching_up = state is FireState.LATE and spec.outage is Outage.ALL
+        asked += _ask(connection, spec, row.id, fire_id, promised, now, rules, said=reason, catching_up=catching_up)
+    if silent:
+        connection.execute(insert(Fire), silent)
     return len(owed), asked
 
 
 def _judge(
-    spec: ScheduleSpec, row: Row[Any], due: datetime, now: datetime, on_time: float, *, newest: bool, last: datetime
+    spec: ScheduleSpec,
+    row: Row[Any],
+    due: datetime,
+    now: datetime,
+    on_time: float,
+    *,
+    newest: bool,
+    ended: str | None,
 ) -> tuple[FireState, str | None]:
-    if row.paused_at is not None and due >= row.paused_at:
+    if row.paused_at is not None:
+        # Whoever pauses or resumes settles first, so all that is owed was promised in the pause.
         return FireState.SKIPPED, f"Paused by {row.paused_by}."
+    if ended is not None and due > now:
+        return FireState.SKIPPED, f"{ended} before it was due."
     late = (now - due).total_seconds()
     if late <= on_time:
         return FireState.ON_TIME, None
     said = f"Nobody scheduled when it was due; booked {late:,.0f} s later."
+    if ended is not None:
+        return FireState.MISSED, f"{said} {ended} before that."
     if spec.outage is Outage.SKIP:
         return FireState.MISSED, f"{said} The schedule's rule is to skip."
     if spec.outage is Outage.ONCE and not newest:
-        return FireState.MISSED, f"{said} The fire of {last:%Y-%m-%d %H:%M:%SZ} or a later one made up for it."
+        return FireState.MISSED, f"{said} The newest fire that was owed makes up for it."
     return FireState.LATE, said
 
 
@@ -172,11 +197,14 @@ def _ask(
     now: datetime,
     rules: Rules,
     *,
+    said: str | None,
     catching_up: bool,
 ) -> int:
     """Queue the fire's runs; a stream that is still being worked on is left out, with the reason in the fire."""
     streams, gone = chosen(spec, rules.streams)
     reasons = [f"{name} is not configured any more." for name in gone]
+    if said is not None:
+        reasons.insert(0, said)
     under_way: dict[str, Any] = {}
     if not catching_up:
         under_way = {

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, or_, select, text, update
 
 from novade_core.errors import ConfigurationError
 from novade_core.ledger.database import Ledger
-from novade_core.ledger.fires import AT_ONCE, Rules, settle, spec_of
-from novade_core.ledger.models import Audit, Fire, ScheduleRow
+from novade_core.ledger.fires import AT_ONCE, SCHEDULER, Rules, settle, spec_of
+from novade_core.ledger.models import Audit, Fire, Lease, Run, RunState, ScheduleRow
 from novade_core.schedules import CANARY, FireState, ScheduleSpec
+from novade_core.streams import RunKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +36,39 @@ class Schedule:
     changed_by: str
 
     @property
+    def is_canary(self) -> bool:
+        """Whether it only measures the scheduler."""
+        return self.spec.name == CANARY.name
+
+    @property
     def differs(self) -> bool:
         """Whether the configuration says something else."""
         return self.seed is not None and self.seed != self.spec
 
     def next_fires(self, now: datetime, count: int = 5) -> tuple[datetime, ...]:
         """The next due instants; none while it is paused."""
-        if self.paused_at is not None:
-            return ()
-        timing = self.spec.timing
-        after = max(now, self.booked_to or self.since)
-        return tuple(timing.due(self.spec.name, promised) for promised in islice(timing.instants(after), count))
+        return () if self.paused_at is not None else next_due(self.spec, self._from(now), now, count)
+
+    def fires_until(self, now: datetime, until: datetime) -> tuple[datetime, ...]:
+        """What it promises after now and up to ``until``; nothing while it is paused."""
+        return () if self.paused_at is not None else self.spec.timing.between(max(now, self._owes_from()), until)
+
+    def count_until(self, now: datetime, until: datetime) -> int:
+        """How many instants ``fires_until`` would give."""
+        return 0 if self.paused_at is not None else self.spec.timing.count(max(now, self._owes_from()), until)
+
+    def _owes_from(self) -> datetime:
+        return self.booked_to or self.since
+
+    def _from(self, now: datetime) -> datetime:
+        # What was promised a moment ago may still wait for its jitter.
+        return max(now - timedelta(seconds=self.spec.timing.jitter_seconds), self._owes_from())
+
+
+def next_due(spec: ScheduleSpec, after: datetime, now: datetime, count: int = 5) -> tuple[datetime, ...]:
+    """When the next instants promised after ``after`` are due, from ``now`` on."""
+    due = (spec.timing.due(spec.name, promised) for promised in spec.timing.instants(after))
+    return tuple(islice((instant for instant in due if instant > now), count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +113,12 @@ def schedules(ledger: Ledger) -> tuple[Schedule, ...]:
         return tuple(_schedule(row) for row in connection.execute(query))
 
 
+def schedule(ledger: Ledger, name: str) -> Schedule:
+    """The schedule of this name. Raises ConfigurationError where there is none."""
+    with ledger.read() as connection:
+        return _schedule(_row(connection, name))
+
+
 def fires(
     ledger: Ledger,
     *,
@@ -97,9 +126,10 @@ def fires(
     until: datetime,
     schedule_id: int | None = None,
     states: Sequence[FireState] = (),
+    before: int | None = None,
     limit: int = 500,
 ) -> tuple[FireFacts, ...]:
-    """Fires that were due in a window, the latest first."""
+    """Fires that were due in a window, the latest first; ``before`` goes on behind the fire of this id."""
     query = (
         select(Fire.__table__, ScheduleRow.name)
         .join(ScheduleRow, ScheduleRow.id == Fire.schedule_id)
@@ -112,21 +142,95 @@ def fires(
     if states:
         query = query.where(Fire.state.in_([s.value for s in states]))
     with ledger.read() as connection:
+        if before is not None:
+            at = connection.execute(select(Fire.due_at).where(Fire.id == before)).scalar()
+            if at is not None:
+                query = query.where(or_(Fire.due_at < at, and_(Fire.due_at == at, Fire.id < before)))
+        return tuple(_fire(row) for row in connection.execute(query))
+
+
+def _fire(row: Row[Any]) -> FireFacts:
+    return FireFacts(
+        id=row.id,
+        schedule_id=row.schedule_id,
+        schedule=row.name,
+        promised=row.promised,
+        due_at=row.due_at,
+        booked_at=row.booked_at,
+        state=FireState(row.state),
+        reason=row.reason,
+        runs=row.runs,
+        booked_by=row.booked_by,
+    )
+
+
+def last_fires(ledger: Ledger) -> dict[int, FireFacts]:
+    """The last fire of each schedule, by the schedule's id."""
+    newest = (
+        select(Fire.id)
+        .where(Fire.schedule_id == ScheduleRow.id)
+        .order_by(Fire.promised.desc())
+        .limit(1)
+        .correlate(ScheduleRow)
+        .scalar_subquery()
+    )
+    query = select(Fire.__table__, ScheduleRow.name).join(ScheduleRow, Fire.id == newest)
+    with ledger.read() as connection:
+        return {row.schedule_id: _fire(row) for row in connection.execute(query)}
+
+
+def fire_counts(ledger: Ledger, *, since: datetime, until: datetime) -> dict[int, dict[FireState, int]]:
+    """How many fires were due in a window, by schedule and state."""
+    query = (
+        select(Fire.schedule_id, Fire.state, func.count().label("fires"))
+        .where(Fire.due_at >= since, Fire.due_at < until)
+        .group_by(Fire.schedule_id, Fire.state)
+    )
+    counts: dict[int, dict[FireState, int]] = {}
+    with ledger.read() as connection:
+        for row in connection.execute(query):
+            counts.setdefault(row.schedule_id, {})[FireState(row.state)] = row.fires
+    return counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class FireRun:
+    """A run that a fire asked for."""
+
+    id: int
+    fire_id: int
+    subject: str
+    state: RunState
+
+
+def runs_of_fires(ledger: Ledger, fire_ids: Sequence[int]) -> tuple[FireRun, ...]:
+    """The runs that these fires asked for, in the order in which they were asked for."""
+    query = select(Run.id, Run.fire_id, Run.subject, Run.state).where(Run.fire_id.in_(fire_ids)).order_by(Run.id)
+    with ledger.read() as connection:
         return tuple(
-            FireFacts(
-                id=row.id,
-                schedule_id=row.schedule_id,
-                schedule=row.name,
-                promised=row.promised,
-                due_at=row.due_at,
-                booked_at=row.booked_at,
-                state=FireState(row.state),
-                reason=row.reason,
-                runs=row.runs,
-                booked_by=row.booked_by,
-            )
+            FireRun(id=row.id, fire_id=row.fire_id, subject=row.subject, state=RunState(row.state))
             for row in connection.execute(query)
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leader:
+    """Who schedules. ``beat`` says that it lives by moving between two looks."""
+
+    holder: str | None
+    beat: int
+    taken_at: datetime | None
+
+
+def leader(ledger: Ledger) -> Leader:
+    """The process that books fires; without a holder where nobody does."""
+    with ledger.read() as connection:
+        row = connection.execute(
+            select(Lease.holder, Lease.beat, Lease.taken_at).where(Lease.stream == SCHEDULER)
+        ).first()
+    return Leader(
+        holder=row.holder if row else None, beat=row.beat if row else 0, taken_at=row.taken_at if row else None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +243,9 @@ class Lateness:
     worst: float | None
 
 
-def lateness(ledger: Ledger, *, since: datetime, until: datetime, limit: int = 5_000) -> Lateness:
+def lateness(
+    ledger: Ledger, *, since: datetime, until: datetime, schedule_id: int | None = None, limit: int = 5_000
+) -> Lateness:
     """Over the newest fires of a window that asked for runs or were the canary's; missed ones are no measure."""
     query = (
         select(Fire.due_at, Fire.booked_at)
@@ -149,6 +255,8 @@ def lateness(ledger: Ledger, *, since: datetime, until: datetime, limit: int = 5
         .order_by(Fire.due_at.desc())
         .limit(limit)
     )
+    if schedule_id is not None:
+        query = query.where(Fire.schedule_id == schedule_id)
     with ledger.read() as connection:
         seconds: list[float] = sorted(
             max(0.0, (row.booked_at - row.due_at).total_seconds()) for row in connection.execute(query)
@@ -173,7 +281,17 @@ def seed(ledger: Ledger, specs: Sequence[ScheduleSpec], *, now: datetime) -> Non
     said = {spec.name: spec.to_json() for spec in specs}
     with ledger.read() as connection:
         known = {
-            row.name: row for row in connection.execute(select(ScheduleRow.name, ScheduleRow.seed, ScheduleRow.id))
+            row.name: row
+            for row in connection.execute(
+                select(
+                    ScheduleRow.name,
+                    ScheduleRow.seed,
+                    ScheduleRow.id,
+                    ScheduleRow.removed_at,
+                    ScheduleRow.booked_to,
+                    ScheduleRow.since,
+                )
+            )
         }
     new = [spec for spec in specs if spec.name not in known]
     other = [row for row in known.values() if row.seed != said.get(row.name)]
@@ -187,16 +305,17 @@ def seed(ledger: Ledger, specs: Sequence[ScheduleSpec], *, now: datetime) -> Non
                 _insert(connection, spec, now=now, who="novade.toml", seeded=said[spec.name])
         for row in other:
             values: dict[str, Any] = {"seed": said.get(row.name)}
-            if row.name == CANARY.name:
-                values["removed_at"] = None if row.name in said else now
+            if row.name == CANARY.name and row.name not in said:
+                values["removed_at"] = now
+            elif row.name == CANARY.name and row.removed_at is not None:
+                # What passed while it was left out was not promised.
+                values |= {"removed_at": None, "since": max(now, row.booked_to or row.since), "booked_to": None}
             connection.execute(update(ScheduleRow).where(ScheduleRow.id == row.id).values(**values))
 
 
 def _lock(connection: Connection) -> None:
     """Several consoles that start at once seed one by one; SQLite's writers queue anyway."""
     if connection.dialect.name != "sqlite":
-        from sqlalchemy import text
-
         connection.execute(text("SELECT pg_advisory_xact_lock(7262334)"))
 
 
@@ -212,10 +331,10 @@ def _insert(
     )
 
 
-def _held(connection: Connection, name: str) -> Row[Any]:
+def _row(connection: Connection, name: str, *, hold: bool = False) -> Row[Any]:
     """The row of a schedule, held until the transaction ends. Raises ConfigurationError for an unknown name."""
     query = select(ScheduleRow.__table__).where(ScheduleRow.name == name, ScheduleRow.removed_at.is_(None))
-    row = connection.execute(query.with_for_update()).first()
+    row = connection.execute(query.with_for_update() if hold else query).first()
     if row is None:
         raise ConfigurationError(
             f"There is no schedule {name!r}.", hint="List them with `python -m jobs schedule list`."
@@ -223,12 +342,12 @@ def _held(connection: Connection, name: str) -> Row[Any]:
     return row
 
 
-def _settled(connection: Connection, name: str, now: datetime, rules: Rules) -> Row[Any]:
+def _settled(connection: Connection, name: str, now: datetime, rules: Rules, *, ended: str | None = None) -> Row[Any]:
     """The same, with everything booked that it promised so far."""
-    row = _held(connection, name)
-    while settle(connection, row, now=now, rules=rules, early=True)[0] == AT_ONCE:
-        row = _held(connection, name)
-    return _held(connection, name)
+    row = _row(connection, name, hold=True)
+    while settle(connection, row, now=now, rules=rules, early=True, ended=ended)[0] == AT_ONCE:
+        row = _row(connection, name, hold=True)
+    return _row(connection, name, hold=True)
 
 
 def _audit(connection: Connection, now: datetime, who: str, action: str, name: str, **details: Any) -> None:
@@ -237,16 +356,28 @@ def _audit(connection: Connection, now: datetime, who: str, action: str, name: s
     )
 
 
+def _check(spec: ScheduleSpec) -> None:
+    if spec.name == CANARY.name and spec.streams:
+        raise ConfigurationError("The canary asks for nothing.", hint="Add a schedule of another name for streams.")
+    if not spec.streams and spec.name != CANARY.name:
+        raise ConfigurationError("A schedule needs a stream.", hint='Name streams, a source, or "*" for all.')
+    if spec.kind is RunKind.BACKFILL:
+        raise ConfigurationError(
+            "A schedule asks for incremental runs or full reloads.", hint="Ask for a window of the past on Sync."
+        )
+
+
 def add(ledger: Ledger, spec: ScheduleSpec, *, now: datetime, who: str) -> None:
     """A new schedule, from now on. Raises ConfigurationError where the name is taken."""
     if not spec.name.strip() or len(spec.name) > 100:
         raise ConfigurationError("A schedule needs a name of at most 100 characters.")
-    if not spec.streams:
-        raise ConfigurationError("A schedule needs a stream.", hint='Name streams, a source, or "*" for all.')
+    _check(spec)
     with ledger.write() as connection:
         _lock(connection)
         row = connection.execute(
-            select(ScheduleRow.id, ScheduleRow.removed_at, ScheduleRow.booked_to).where(ScheduleRow.name == spec.name)
+            select(ScheduleRow.id, ScheduleRow.removed_at, ScheduleRow.booked_to, ScheduleRow.since).where(
+                ScheduleRow.name == spec.name
+            )
         ).first()
         if row is not None and row.removed_at is None:
             raise ConfigurationError(f"There is a schedule {spec.name!r} already.", hint="Choose another name.")
@@ -258,7 +389,7 @@ def add(ledger: Ledger, spec: ScheduleSpec, *, now: datetime, who: str) -> None:
                 .where(ScheduleRow.id == row.id)
                 .values(
                     **spec.to_json(),
-                    since=max(now, row.booked_to or now),
+                    since=max(now, row.booked_to or row.since),
                     booked_to=None,
                     paused_at=None,
                     paused_by=None,
@@ -272,18 +403,17 @@ def add(ledger: Ledger, spec: ScheduleSpec, *, now: datetime, who: str) -> None:
 
 def edit(ledger: Ledger, spec: ScheduleSpec, *, now: datetime, who: str, rules: Rules) -> None:
     """Change when, what and the rule of the schedule of this name; it promises its new instants from now on."""
-    if not spec.streams and spec.name != CANARY.name:
-        raise ConfigurationError("A schedule needs a stream.", hint='Name streams, a source, or "*" for all.')
+    _check(spec)
     with ledger.write() as connection:
         row = _settled(connection, spec.name, now, rules)
-        before = spec_of(row).to_json()
         after = spec.to_json()
+        before = {key: row._mapping[key] for key in after}
         if before == after:
             return
         connection.execute(
             update(ScheduleRow)
             .where(ScheduleRow.id == row.id)
-            .values(**after, since=max(now, row.booked_to or now), booked_to=None, changed_at=now, changed_by=who)
+            .values(**after, since=max(now, row.booked_to or row.since), booked_to=None, changed_at=now, changed_by=who)
         )
         changed = {key: [before[key], after[key]] for key in after if before[key] != after[key]}
         _audit(connection, now, who, "schedule.edited", spec.name, **changed)
@@ -292,10 +422,10 @@ def edit(ledger: Ledger, spec: ScheduleSpec, *, now: datetime, who: str, rules: 
 def pause(ledger: Ledger, name: str, *, now: datetime, who: str, rules: Rules) -> None:
     """From now on its instants are booked as skipped. Nothing happens to one that is paused."""
     with ledger.write() as connection:
-        row = _held(connection, name)
+        row = _row(connection, name, hold=True)
         if row.paused_at is not None:
             return
-        row = _settled(connection, name, now, rules)
+        row = _settled(connection, name, now, rules, ended=f"Paused by {who}")
         values = {"paused_at": now, "paused_by": who, "changed_at": now, "changed_by": who}
         connection.execute(update(ScheduleRow).where(ScheduleRow.id == row.id).values(**values))
         _audit(connection, now, who, "schedule.paused", name)
@@ -304,7 +434,7 @@ def pause(ledger: Ledger, name: str, *, now: datetime, who: str, rules: Rules) -
 def resume(ledger: Ledger, name: str, *, now: datetime, who: str, rules: Rules) -> None:
     """From now on it fires again; what passed meanwhile stays skipped."""
     with ledger.write() as connection:
-        row = _held(connection, name)
+        row = _row(connection, name, hold=True)
         if row.paused_at is None:
             return
         row = _settled(connection, name, now, rules)
@@ -316,10 +446,10 @@ def resume(ledger: Ledger, name: str, *, now: datetime, who: str, rules: Rules) 
 def remove(ledger: Ledger, name: str, *, now: datetime, who: str, rules: Rules) -> None:
     """It promises nothing any more; its fires stay. Restarting does not bring it back."""
     with ledger.write() as connection:
-        row = _held(connection, name)
+        row = _row(connection, name, hold=True)
         if name == CANARY.name:
             raise ConfigurationError("The canary cannot be removed here.", hint="Set canary = false in novade.toml.")
-        row = _settled(connection, name, now, rules)
+        row = _settled(connection, name, now, rules, ended=f"Removed by {who}")
         values = {"removed_at": now, "changed_at": now, "changed_by": who}
         connection.execute(update(ScheduleRow).where(ScheduleRow.id == row.id).values(**values))
         _audit(connection, now, who, "schedule.removed", name)
@@ -327,7 +457,7 @@ def remove(ledger: Ledger, name: str, *, now: datetime, who: str, rules: Rules) 
 
 def reset(ledger: Ledger, name: str, *, now: datetime, who: str, rules: Rules) -> None:
     """Take over what the configuration says. Raises ConfigurationError where it says nothing."""
-    found = next((s for s in schedules(ledger) if s.spec.name == name), None)
-    if found is None or found.seed is None:
+    found = schedule(ledger, name)
+    if found.seed is None:
         raise ConfigurationError(f"The configuration has no schedule {name!r}.", hint="Edit it instead.")
     edit(ledger, replace(found.seed, name=name), now=now, who=who, rules=rules)
