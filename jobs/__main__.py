@@ -5,13 +5,13 @@ Imports are inside the commands: a command that only reads the ledger must not w
 
 from __future__ import annotations
 
-import getpass
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from jobs.cli import DONE, FAILED, PARTIAL, EnvironmentOption, JsonOption, emit, errors, instant, say, table
+from jobs import backfill_commands
+from jobs.cli import DONE, FAILED, PARTIAL, EnvironmentOption, JsonOption, emit, errors, instant, say, table, who
 from novade_core.errors import BadWindow
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ runs_app = typer.Typer(help="What ran, and what came of it.", no_args_is_help=Tr
 sandbox_app = typer.Typer(help="The loopback stand-ins.", no_args_is_help=True, rich_markup_mode=None)
 ledger_app = typer.Typer(help="The ledger.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
+app.add_typer(backfill_commands.app, name="backfill")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(ledger_app, name="ledger")
 
@@ -31,13 +32,6 @@ SYNC_KEYS = (
     "source_count warehouse_count seconds headline"
 ).split()
 _CODES = {"succeeded": DONE, "partial": PARTIAL}
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "command"
 
 
 def _services(environment: str | None) -> Any:
@@ -76,7 +70,7 @@ def sync(
         if not wanted:
             raise UnknownStream("No stream is configured.")
         kind = RunKind.FULL if full else RunKind.BACKFILL if low else RunKind.INCREMENTAL
-        answers = syncing.sync(services, wanted, kind, low, high, who=_who(), quiet=as_json)
+        answers = syncing.sync(services, wanted, kind, low, high, who=who(), quiet=as_json)
     if as_json:
         shown: list[dict[str, Any]] = [{key: answer.get(key) for key in SYNC_KEYS} for answer in answers]
         for answer, whole in zip(shown, answers, strict=True):

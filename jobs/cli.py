@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,14 @@ EnvironmentOption = Annotated[
     str | None, typer.Option("--environment", "-e", help="Environment of novade.toml.", show_default=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON on standard output.")]
+
+
+def who() -> str:
+    """Whose command it is, as runs and ``audit`` name them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "command"
 
 
 def emit(value: Any) -> None:

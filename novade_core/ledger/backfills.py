@@ -244,6 +244,8 @@ def _feed_one(ledger: Ledger, backfill_id: int, now: datetime) -> int:
             said = sentence(summaries(connection, [row])[0])
             _set(connection, backfill_id, state=BackfillState.DONE.value, ended_at=now, headline=said)
             return 0
+        # The window was checked when it was asked for; a clock that was set back since does not make it wrong.
+        parameters = window_parameters(chunk.low, chunk.high, max(now, chunk.high))
         prefix = f"backfill:{backfill_id}:{chunk.position}:"
         times = select(func.count()).where(Run.backfill_id == backfill_id, Run.idempotency_key.startswith(prefix))
         run_id = connection.execute(
@@ -258,7 +260,7 @@ def _feed_one(ledger: Ledger, backfill_id: int, now: datetime) -> int:
                 requested_at=now,
                 priority=PRIORITY,
                 attempt=1,
-                parameters=window_parameters(chunk.low, chunk.high, now),
+                parameters=parameters,
                 idempotency_key=f"{prefix}{connection.execute(times).scalar_one() + 1}",
                 backfill_id=backfill_id,
             )

@@ -391,6 +391,11 @@ def test_people_and_the_clock_go_before_a_backfill(ledger):
         assert [r.id for r in queued(c, NOW)] == [ids[1], ids[0], window]
 
 
+def test_a_clock_that_was_set_back_stops_nothing(ledger):
+    start(ledger)
+    assert backfills.feed(ledger, now=SINCE - timedelta(hours=1)) == 1
+
+
 def test_two_backfills_are_fed_side_by_side(ledger):
     start(ledger)
     start(ledger, stream=replace(CONTACT, name="lead"))
