@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -35,14 +36,15 @@ def ready(environment: Environment) -> Environment:
     return load_settings(environment.name)
 
 
-def perform(services: Services, run_id: int, observer: Observer | None = None) -> Outcome:
-    """Claim and perform a queued run.
+def perform(services: Services, run_id: int, observer: Observer | None = None, *, as_worker: bool = False) -> Outcome:
+    """Claim and perform a queued run. ``as_worker``: SIGTERM ends it in order, and what may pass is tried again.
 
     A lease whose holder cannot be judged at once is watched for up to one and a half lease lengths. Raises
     LeaseHeld where its holder lives on, ConfigurationError where the run is not queued any more.
     """
     from novade_core.ledger import leases
-    from novade_core.ledger.writer import RunWriter, claim
+    from novade_core.ledger.queue import claim
+    from novade_core.ledger.writer import RunWriter
     from novade_core.sync.engine import Execution
 
     lease_seconds = services.environment.worker.lease_seconds
@@ -57,6 +59,7 @@ def perform(services: Services, run_id: int, observer: Observer | None = None) -
                 now=utc_now(),
                 watcher=watcher,
                 code_version=code_version(),
+                retry_seconds=services.environment.worker.retry_seconds,
             )
             break
         except LeaseHeld:
@@ -64,8 +67,11 @@ def perform(services: Services, run_id: int, observer: Observer | None = None) -
                 raise
             time.sleep(min(0.5, lease_seconds / 10))
     try:
-        execution = Execution(services.tools(), run, observer)
+        execution = Execution(services.tools(), run, observer, retries=as_worker)
     except NovadeError as error:
         RunWriter(services.ledger, run).fail(utc_now(), error, {})
         raise
+    if as_worker:
+        # A cancel ends the run where it stands, a stop of the worker leaves it to be gone on with; not in a COMMIT.
+        signal.signal(signal.SIGTERM, lambda *_: execution.pulse.interrupt())
     return execution.perform()

@@ -1,4 +1,4 @@
-"""The clock: APScheduler wakes the supervisor; the console's start hook and ``python -m jobs worker`` start it.
+"""The clock: APScheduler wakes leader and supervisor; the console's start hook and ``python -m jobs worker`` start it.
 
 APScheduler keeps its jobs in memory and decides nothing: what runs is derived from the ledger.
 """
@@ -8,14 +8,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
+from apscheduler.schedulers import SchedulerNotRunningError
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy import delete, insert, select, update
 
 from jobs import sandbox
+from jobs.leader import Leader
 from jobs.supervisor import Supervisor
 from novade_core.errors import NovadeError
-from novade_core.ledger import leases
+from novade_core.ledger import leases, schedules
 from novade_core.ledger.models import Run, RunState, StreamStatus, WorkerRow
 from novade_core.ledger.requests import ask_for_run
 from novade_core.settings import Environment
@@ -24,6 +28,9 @@ from novade_core.wiring import Services, build_services, utc_now
 
 _log = logging.getLogger(__name__)
 
+#: Fires that are due within this are booked in one transaction.
+_TOGETHER_SECONDS = 0.1
+
 # It warns when a tick takes longer than the interval, which the first one does while the sandbox starts.
 logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
@@ -31,10 +38,12 @@ logging.getLogger("apscheduler").setLevel(logging.ERROR)
 class Worker:
     """A started worker. ``stop()`` ends it with running work finished or resumable."""
 
-    def __init__(self, environment: Environment, kind: str) -> None:
+    def __init__(self, environment: Environment, kind: str, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._environment = environment
         self._services: Services = build_services(environment)
-        self._supervisor = Supervisor(self._services)
+        self._clock = clock
+        self._supervisor = Supervisor(self._services, clock=clock, wake=self._wake)
+        self._leader = Leader(self._services, clock=clock)
         self._kind = kind
         self._lock = threading.Lock()
         self._stopped = False
@@ -42,50 +51,109 @@ class Worker:
         self._scheduler = BackgroundScheduler(timezone="UTC")
 
     def start(self) -> None:
-        """Register, ask for the first syncs, and begin to tick; returns at once."""
+        """Register, seed schedules, ask for the first syncs, and begin to tick; returns at once."""
         self._register()
+        schedules.seed(self._services.ledger, self._environment.schedules, now=self._clock())
         if self._environment.first_sync:
             self._ask_for_first_syncs()
+        self._every(self._tick, "tick")
+        if self._environment.sandbox is not None:
+            self._every(self._keep_sandbox, "sandbox")
+        self._scheduler.start()
+
+    def _every(self, work: Callable[[], None], name: str) -> None:
+        """At each poll, however late: a tick that comes late has the more to do."""
         self._scheduler.add_job(
-            self._tick,
+            work,
             "interval",
             seconds=self._environment.worker.poll_seconds,
             max_instances=1,
             coalesce=True,
-            id="tick",
+            misfire_grace_time=None,
+            id=name,
             next_run_time=utc_now(),
         )
-        self._scheduler.start()
 
     def stop(self) -> None:
-        """Stop ticking, end the child, say goodbye in the ledger. Safe to call twice."""
+        """Stop ticking, end the children, say goodbye in the ledger. Safe to call twice."""
         if self._stopped:
             return
         self._stopped = True
         self._scheduler.shutdown(wait=False)
         with self._lock:
+            self._leader.step_down()
             self._supervisor.stop()
         with self._services.ledger.write() as connection:
-            connection.execute(update(WorkerRow).where(WorkerRow.id == leases.own_name()).values(stopped_at=utc_now()))
+            connection.execute(
+                update(WorkerRow).where(WorkerRow.id == leases.own_name()).values(stopped_at=self._clock())
+            )
         self._services.ledger.close()
 
+    def _keep_sandbox(self) -> None:
+        """The stand-ins run as long as we do; starting them holds up no fire."""
+        try:
+            if not self._sandbox_ready or not sandbox.is_up(self._environment):
+                self._sandbox_ready = False
+                sandbox.start(self._environment, parent=os.getpid())
+                self._sandbox_ready = True
+                self._wake()
+        except NovadeError as error:
+            _log.error("%s %s", error.message, error.hint)
+
     def _tick(self) -> None:
+        """Fires first, then children and queue; a fault of one is no fault of the other."""
+        with self._lock:
+            if self._stopped:
+                return
+            next_due = None
+            try:
+                _, next_due = self._leader.tick()
+            except NovadeError as error:
+                _log.error("%s %s", error.message, error.hint)
+            try:
+                if self._sandbox_ready:
+                    self._supervisor.tick()
+            except NovadeError as error:
+                # The next tick tries again; runs stay queued meanwhile and the page says that nothing takes them.
+                _log.error("%s %s", error.message, error.hint)
+            self._set_alarm(next_due)
+
+    def _alarm(self) -> None:
+        """A fire is due, or a child has ended."""
         with self._lock:
             if self._stopped:
                 return
             try:
-                if not self._sandbox_ready:
-                    sandbox.start(self._environment, parent=os.getpid())
-                    self._sandbox_ready = True
-                self._supervisor.tick()
+                asked, next_due = self._leader.tick()
+                if self._sandbox_ready:
+                    self._supervisor.look(more=asked > 0)
             except NovadeError as error:
-                # The next tick tries again; runs stay queued meanwhile and the page says that nothing takes them.
                 _log.error("%s %s", error.message, error.hint)
-            if self._environment.sandbox is not None and not sandbox.is_up(self._environment):
-                self._sandbox_ready = False
+                return
+            self._set_alarm(next_due)
+
+    def _set_alarm(self, due: datetime | None) -> None:
+        """Wake for a fire that is due before the next tick; those that come together are booked together."""
+        if due is None:
+            return
+        wait = (due - self._clock()).total_seconds()
+        if wait < self._environment.worker.poll_seconds:
+            self._wake(max(wait, _TOGETHER_SECONDS))
+
+    def _wake(self, seconds: float = 0.0) -> None:
+        if self._stopped:
+            return
+        # The alarm is on the machine's own time: what is passed is a wait, not an instant of the (settable) clock.
+        at = datetime.now(UTC) + timedelta(seconds=seconds)
+        try:
+            self._scheduler.add_job(
+                self._alarm, "date", run_date=at, id="alarm", replace_existing=True, misfire_grace_time=None
+            )
+        except SchedulerNotRunningError:
+            return
 
     def _register(self) -> None:
-        name, now = leases.own_name(), utc_now()
+        name, now = leases.own_name(), self._clock()
         with self._services.ledger.write() as connection:
             gone = [
                 worker
@@ -117,7 +185,7 @@ class Worker:
                     kind=RunKind.INCREMENTAL,
                     who="novade",
                     origin="start",
-                    now=utc_now(),
+                    now=self._clock(),
                 )
 
 

@@ -1,4 +1,4 @@
-"""Takes queued runs one by one and executes each in a child process; puts right what dead processes left.
+"""Takes queued runs and executes each in a child process; ends what hangs, puts right what dead processes left.
 
 A child is killable, gives its memory back, and leaves the console's Python thread free: a page beside a
 thread that parses takes two hundred times as long.
@@ -11,13 +11,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
+from jobs.stalls import Stalls
 from novade_core.ledger import leases
 from novade_core.ledger.models import Lease, Run, RunState, WorkerRow
-from novade_core.ledger.writer import abandon, fail_queued, queued
+from novade_core.ledger.queue import Ending, abandon, fail_queued, queued
 from novade_core.settings import PROJECT
 from novade_core.wiring import Services, utc_now
 
@@ -27,125 +33,205 @@ _log = logging.getLogger(__name__)
 HELD = 75
 
 
-class Supervisor:
-    """One queue, one child at a time. ``tick()`` never blocks on a run."""
+@dataclass
+class Child:
+    """A process that executes a run."""
 
-    def __init__(self, services: Services) -> None:
+    process: subprocess.Popen[bytes]
+    run_id: int
+    subject: str
+    source: str
+
+
+class Supervisor:
+    """One worker's children. ``tick()`` never blocks on a run."""
+
+    def __init__(
+        self, services: Services, *, clock: Callable[[], datetime] = utc_now, wake: Callable[[], None] = lambda: None
+    ) -> None:
         self._services = services
         self._settings = services.environment.worker
-        self._child: subprocess.Popen[bytes] | None = None
-        self._run_id: int | None = None
-        self._cancel_seen: float | None = None
+        self._clock = clock
+        self._wake = wake  #: called from another thread when a child has ended
+        self._children: list[Child] = []
         self._watcher = leases.Watcher(self._settings.lease_seconds)
+        self._stalls = Stalls(services)
+        self._cancels: dict[int, float] = {}  #: run -> when we first saw that its end was asked for, monotonic
 
     def tick(self) -> None:
-        """Look after the child, put right what dead workers left, start the next run."""
-        self._look_after_child()
+        """Look after the children, put right what dead workers left, start what may start."""
+        self._look_after_children()
         self.beat()
         self._reap()
-        if self._child is None:
-            self._start_next()
+        self.start_next()
+
+    def look(self, *, more: bool) -> None:
+        """Between ticks: see whether a child has ended, and start what may start now."""
+        before = len(self._children)
+        self._look_after_children()
+        if more or len(self._children) < before:
+            self._reap()
+            self.start_next()
 
     def stop(self) -> None:
-        """End the child: SIGTERM, then SIGKILL; what it had landed is kept and its run is queued again."""
-        if self._child is None:
-            return
-        self._child.send_signal(signal.SIGTERM)
-        try:
-            self._child.wait(timeout=self._settings.stop_seconds)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        self._child = None
-        self._reap()
+        """End the children: SIGTERM, then SIGKILL; what they had landed is kept and their runs are queued again."""
+        for child in self._children:
+            child.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.stop_seconds
+        for child in self._children:
+            try:
+                child.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+        stopped = {child.run_id for child in self._children}
+        self._children = []
+        self._reap(stopped)
 
-    def _start_next(self) -> None:
+    # Children
+
+    def start_next(self) -> None:
+        """Start queued runs, the most urgent first, as far as this worker and their sources have room."""
+        while len(self._children) < self._settings.max_runs:
+            run = self._next()
+            if run is None:
+                return
+            self._start(run)
+
+    def _next(self) -> Any:
+        taken = {child.subject for child in self._children}
         with self._services.ledger.read() as connection:
-            waiting = queued(connection, utc_now())
-            held = set(connection.execute(select(Lease.stream).where(Lease.holder.is_not(None))).scalars())
-        free = next((run for run in waiting if run.subject not in held), None)
-        if free is None:
-            return
-        command = [sys.executable, "-m", "jobs", "execute", str(free.id)]
-        command += ["--environment", self._services.environment.name]
-        environ = {
-            **os.environ,
-            "NOVADE_CONFIG": str(self._services.environment.file),
-            "NOVADE_HOME": str(self._services.environment.home),
-        }
-        self._child = subprocess.Popen(
+            waiting = queued(connection, self._clock())
+            reading: dict[str, int] = {}
+            for source in {run.source for run in waiting}:
+                busy = select(func.count()).where(Lease.stream.like(f"slot:{source}:%"), Lease.holder.is_not(None))
+                reading[source] = connection.execute(busy).scalar_one()
+            # A child that has only just started holds no slot yet.
+            claimed = set(
+                connection.execute(
+                    select(Run.id).where(Run.id.in_([c.run_id for c in self._children]), Run.state != RunState.QUEUED)
+                ).scalars()
+            )
+        for child in self._children:
+            if child.run_id not in claimed:
+                reading[child.source] = reading.get(child.source, 0) + 1
+        for run in waiting:
+            room = reading[run.source] < self._services.environment.slots(run.source)
+            if run.subject not in taken and room:
+                return run
+        return None
+
+    def _start(self, run: Any) -> None:
+        environment = self._services.environment
+        command = [sys.executable, "-m", "jobs", "execute", str(run.id), "--environment", environment.name]
+        environ = {**os.environ, "NOVADE_CONFIG": str(environment.file), "NOVADE_HOME": str(environment.home)}
+        process = subprocess.Popen(
             command, cwd=PROJECT, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        self._run_id = free.id
-        self._cancel_seen = None
+        self._children.append(Child(process=process, run_id=run.id, subject=run.subject, source=run.source))
+        # The next tick is a second away; the end of a child is known at once.
+        threading.Thread(target=self._await, args=(process,), name=f"child of run {run.id}", daemon=True).start()
 
-    def _look_after_child(self) -> None:
-        if self._child is None or self._run_id is None:
-            return
-        if self._child.poll() is not None:
-            if self._child.returncode not in (0, HELD):
-                self._fail_if_never_claimed(self._run_id, self._child.returncode)
-            self._child = None
-            return
-        with self._services.ledger.read() as connection:
-            state = connection.execute(select(Run.state).where(Run.id == self._run_id)).scalar()
-        if state != RunState.CANCELLING:
-            return
-        # The child hears of it at its next beat; one that hangs in a call that cannot be interrupted is killed.
-        self._cancel_seen = self._cancel_seen or time.monotonic()
-        if time.monotonic() - self._cancel_seen > self._settings.stop_seconds:
-            self._child.kill()
+    def _await(self, process: subprocess.Popen[bytes]) -> None:
+        process.wait()
+        self._wake()
+
+    def _look_after_children(self) -> None:
+        for child in [c for c in self._children if c.process.poll() is not None]:
+            self._children.remove(child)
+            if child.process.returncode not in (0, HELD):
+                self._fail_if_never_claimed(child.run_id, child.process.returncode)
 
     def _fail_if_never_claimed(self, run_id: int, code: int) -> None:
         """A child that dies before it claims its run (a broken installation) must not be started for ever."""
         fail_queued(
             self._services.ledger,
             run_id=run_id,
-            now=utc_now(),
+            now=self._clock(),
             kind="WorkerBroken",
             message=f"The process for this run could not start (exit code {code}).",
             hint=f"Try `python -m jobs execute {run_id}` in a terminal; it says why.",
         )
 
-    def _reap(self) -> None:
-        """Runs and workers whose process is dead: runs are ended and asked for again, workers marked as stopped.
+    # What others left
 
-        Only a holder whose beat stood still while we ourselves could write is judged.
+    def _reap(self, stopped: set[int] | None = None) -> None:
+        """Runs, slots and workers whose process is dead: runs are ended and asked for again, the rest is freed.
+
+        Only a holder whose beat stood still while we ourselves could write is judged. ``stopped`` are runs whose
+        children we ended ourselves.
         """
         with self._services.ledger.read() as connection:
             running = connection.execute(
-                select(Run.id, Run.subject, Run.worker, Lease.holder, Lease.beat)
+                select(Run.id, Run.subject, Run.state, Run.worker, Run.progress, Lease.holder, Lease.beat)
                 .outerjoin(Lease, (Lease.stream == Run.subject) & (Lease.run_id == Run.id))
                 .where(Run.state.in_([RunState.RUNNING, RunState.CANCELLING]))
+            ).all()
+            others = connection.execute(
+                select(Lease.stream, Lease.holder, Lease.beat).where(
+                    Lease.holder.is_not(None), Lease.stream.like("slot:%") | Lease.stream.like("novade:%")
+                )
             ).all()
             workers = connection.execute(
                 select(WorkerRow.id, WorkerRow.beat).where(WorkerRow.stopped_at.is_(None))
             ).all()
         for run in running:
             holder = run.holder or run.worker
-            if holder is not None and self._watcher.is_expired(run.subject, holder, run.beat or 0):
-                self._abandon(run.id, run.subject, run.holder, run.beat)
+            if holder is None:
+                continue
+            if self._watcher.is_expired(run.subject, holder, run.beat or 0):
+                ending: Ending = "WorkerStopped" if run.id in (stopped or ()) else "WorkerVanished"
+                self._abandon(run.id, run.subject, run.holder, run.beat, ending)
+            elif run.state == RunState.CANCELLING:
+                self._press(run.id, holder)
+            elif self._stalls.is_stalled(run.id, run.subject, run.progress, self._clock()):
+                self._end_stalled(run.id, run.subject, holder)
+        self._cancels = {r.id: self._cancels[r.id] for r in running if r.id in self._cancels}
+        self._stalls.keep_only({run.id for run in running})
+        for lease in others:
+            if self._watcher.is_expired(lease.stream, lease.holder, lease.beat):
+                with self._services.ledger.write() as connection:
+                    leases.take_away(connection, stream=lease.stream, holder=lease.holder, beat=lease.beat)
         for worker in workers:
             if self._watcher.is_expired(f"worker {worker.id}", worker.id, worker.beat):
                 with self._services.ledger.write() as connection:
                     connection.execute(
                         update(WorkerRow)
                         .where(WorkerRow.id == worker.id, WorkerRow.beat == worker.beat)
-                        .values(stopped_at=utc_now())
+                        .values(stopped_at=self._clock())
                     )
 
-    def _abandon(self, run_id: int, stream: str, holder: str | None, beat: int | None) -> None:
+    def _press(self, run_id: int, holder: str) -> None:
+        """A run whose end was asked for hears of it at its next beat; one that hangs in a call gets SIGTERM, which
+        ends a wait of Python's, and one that cannot be ended like this is killed. Only processes of this machine.
+        """
+        seen = self._cancels.setdefault(run_id, time.monotonic())
+        waited = time.monotonic() - seen
+        if waited > self._settings.stop_seconds:
+            leases.send_signal(holder, signal.SIGKILL)
+        elif waited > min(1.5, self._settings.stop_seconds / 4):
+            leases.send_signal(holder, signal.SIGTERM)
+
+    def _end_stalled(self, run_id: int, stream: str, holder: str) -> None:
+        """End the process where it is ours to end, and take the stream away from it in any case."""
+        _log.error("run %s makes no progress and is ended", run_id)
+        leases.send_signal(holder, signal.SIGKILL)
+        with self._services.ledger.read() as connection:
+            beat = connection.execute(select(Lease.beat).where(Lease.stream == stream, Lease.run_id == run_id)).scalar()
+        self._abandon(run_id, stream, holder, beat, "RunStalled")
+
+    def _abandon(
+        self, run_id: int, stream: str, holder: str | None, beat: int | None, ending: Ending = "WorkerVanished"
+    ) -> None:
         """Free the stream with a higher fence, unless its holder moved after all, and end the run."""
         with self._services.ledger.write() as connection:
-            if holder is not None:
-                freed = connection.execute(
-                    update(Lease)
-                    .where(Lease.stream == stream, Lease.holder == holder, Lease.run_id == run_id, Lease.beat == beat)
-                    .values(holder=None, run_id=None, beat=Lease.beat + 1, fence=Lease.fence + 1)
-                )
-                if freed.rowcount != 1:
-                    return
-            abandon(connection, run_id=run_id, now=utc_now())
+            if holder is not None and not leases.take_away(
+                connection, stream=stream, holder=holder, beat=beat, run_id=run_id
+            ):
+                return
+            abandon(
+                connection, run_id=run_id, now=self._clock(), kind=ending, retry_seconds=self._settings.retry_seconds
+            )
 
     def beat(self) -> None:
         """Show that this worker lives, and learn that the ledger takes writes."""
@@ -153,7 +239,8 @@ class Supervisor:
             connection.execute(
                 update(WorkerRow).where(WorkerRow.id == leases.own_name()).values(beat=WorkerRow.beat + 1)
             )
-        self._watcher.note_write()
+        if not self._watcher.note_write():
+            self._stalls.forget()
 
 
 def is_alive(services: Services) -> bool:

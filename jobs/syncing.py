@@ -10,8 +10,8 @@ from typing import Any
 from jobs.execute import perform, ready
 from jobs.follow import Bar, follow
 from novade_core.errors import ConfigurationError, NovadeError
+from novade_core.ledger.queue import fail_queued
 from novade_core.ledger.requests import ask_for_run
-from novade_core.ledger.writer import fail_queued
 from novade_core.streams import RunKind, Stream
 from novade_core.wiring import Services, build_services, utc_now
 

@@ -6,6 +6,7 @@ The chosen environment is a frozen value and is passed on; nothing reads the pro
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from pathlib import Path
@@ -102,6 +103,8 @@ class ApiSettings(_Model):
     """The routes that other programs call. The token comes from the environment or a secrets file."""
 
     token: SecretStr | None = None  #: that ``POST /api/runs`` asks for; without one the route refuses
+    #: Where other programs reach the console; makes the addresses in answers absolute.
+    url: Annotated[str, Field(pattern=r"^https?://[!-~]+$")] | None = None
 
 
 class ScheduleSettings(_Model):
@@ -154,6 +157,10 @@ class _File(_Model):
     schedules: dict[str, ScheduleSettings] = {}
 
 
+#: Settings of a source that say who we are to it, beside its secrets.
+_IDENTITY = {"domain", "username"}
+
+
 class Environment(_Model):
     """One environment, resolved: absolute paths, secrets filled in. Frozen; passed, never global."""
 
@@ -178,6 +185,14 @@ class Environment(_Model):
     def slots(self, source: str) -> int:
         """How many runs may read from a source at the same time."""
         return int(getattr(getattr(self, source, None), "slots", 1))
+
+    def fingerprint(self, source: str) -> str:
+        """Twelve characters that change with any of a source's credentials and tell nothing of them."""
+        section = getattr(self, source, None)
+        values = section.model_dump() if isinstance(section, BaseModel) else {}
+        plain = {k: v.get_secret_value() if isinstance(v, SecretStr) else v for k, v in values.items()}
+        who = {k: plain[k] for k in sorted(plain) if k in _IDENTITY or isinstance(values[k], SecretStr)}
+        return hashlib.sha256(repr(who).encode()).hexdigest()[:12]
 
     def stream(self, stream_id: str) -> Stream:
         """The stream of this id; UnknownStream names the nearest ones."""

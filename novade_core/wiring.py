@@ -68,6 +68,10 @@ class Services:
             temp=environment.temp,
             clock=utc_now,
             beat_seconds=environment.worker.beat_seconds,
+            lease_seconds=environment.worker.lease_seconds,
+            retry_seconds=environment.worker.retry_seconds,
+            slots=environment.slots,
+            fingerprint=environment.fingerprint,
             history_rows=environment.salesforce.window_rows,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -55,6 +56,20 @@ def is_dead_here(holder: str) -> bool:
     return _start_ticks(int(rest)) != ticks
 
 
+def send_signal(holder: str, number: int) -> bool:
+    """Signal the process that ``holder`` names, if it is one of this host and lives; whether it was sent."""
+    if not is_on_this_host(holder) or is_dead_here(holder):
+        return False
+    pid = int(holder.rpartition(":")[0].rpartition(":")[2])
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
 @dataclass
 class _Seen:
     holder: str
@@ -73,14 +88,16 @@ class Watcher:
         self._seen: dict[str, _Seen] = {}
         self._wrote = time.monotonic()
 
-    def note_write(self) -> None:
+    def note_write(self) -> bool:
         """Call after each write of our own: who could not write meanwhile cannot tell a silent holder from a
-        blocked ledger, so after a gap of half a lease all judging starts over.
+        blocked ledger, so after a gap of half a lease all judging starts over, and the answer is False.
         """
         now = time.monotonic()
-        if now - self._wrote > self.lease_seconds / 2:
+        steady = now - self._wrote <= self.lease_seconds / 2
+        if not steady:
             self._seen.clear()
         self._wrote = now
+        return steady
 
     def is_expired(self, stream: str, holder: str, beat: int) -> bool:
         """Look at a lease now; call it again later to let time judge."""
@@ -102,8 +119,10 @@ class Taken:
     from_run: int | None
 
 
-def take(connection: Connection, *, stream: str, holder: str, run_id: int, now: datetime, watcher: Watcher) -> Taken:
-    """Take the stream's lease in this transaction, before anything else is written.
+def take(
+    connection: Connection, *, stream: str, holder: str, run_id: int | None, now: datetime, watcher: Watcher
+) -> Taken:
+    """Take the stream's lease (or a slot, or the scheduler's) in this transaction, before anything else is written.
 
     Raises LeaseHeld while its holder lives or cannot be judged yet.
     """
@@ -154,6 +173,23 @@ def beat(connection: Connection, *, stream: str, fence: int) -> None:
 
 #: Proving the lease and keeping it alive are the same UPDATE: what cannot be written is not held.
 require = beat
+
+
+def keep(connection: Connection, held: Mapping[str, int]) -> None:
+    """Move the beats of slots, given as name -> fence. One that was lost is no harm: slots only limit how many work."""
+    for name, fence in held.items():
+        connection.execute(update(Lease).where(Lease.stream == name, Lease.fence == fence).values(beat=Lease.beat + 1))
+
+
+def take_away(connection: Connection, *, stream: str, holder: str, beat: int | None, run_id: int | None = None) -> bool:
+    """Free a lease with a higher fence, unless its holder moved after all; whether it was freed."""
+    wanted = [Lease.stream == stream, Lease.holder == holder, Lease.beat == beat]
+    if run_id is not None:
+        wanted.append(Lease.run_id == run_id)
+    hit = connection.execute(
+        update(Lease).where(*wanted).values(holder=None, run_id=None, beat=Lease.beat + 1, fence=Lease.fence + 1)
+    )
+    return hit.rowcount == 1
 
 
 def release(connection: Connection, *, stream: str, fence: int) -> None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from novade_core.streams import Batch, Stream, StreamSchema, Window
 
 
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a source says of itself. None = it did not say."""
+
+    calls_used: int | None = None  #: of the rolling 24 hours
+    calls_allowed: int | None = None
+    about: Mapping[str, str]  #: such as instance and API version; compared between runs
+
+
 class Source(Protocol):
     """What the engine asks of a source. Errors are those of ``novade_core.errors``."""
 
     name: str
+    #: Told of each wait before it begins: seconds and what for. The engine shows it as a countdown.
+    on_wait: Callable[[float, str], None]
 
     def schema(self, stream: Stream) -> StreamSchema:
         """What the stream looks like now. Raises AccessMissing where the object is hidden."""
@@ -42,7 +54,10 @@ class Source(Protocol):
         """
 
     def usage(self) -> Mapping[str, int]:
-        """Meters since this source was built, such as ``salesforce.api_calls``."""
+        """Meters since this source was built, such as ``salesforce.api_calls``; asked from another thread, too."""
+
+    def facts(self) -> Facts:
+        """What the source said of itself so far."""
 
     def close(self) -> None:
         """Give back connections."""

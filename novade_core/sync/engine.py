@@ -12,17 +12,20 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from novade_core.errors import (
     DataRejected,
     ExtractionLost,
+    LeaseLost,
     NovadeError,
+    RunCancelled,
     TransferBroken,
     WindowTooLarge,
 )
@@ -31,7 +34,8 @@ from novade_core.landing.base import Manifest, file_sha256, load_id
 from novade_core.ledger import leases, plans
 from novade_core.ledger.models import PlanState, RunState
 from novade_core.ledger.plans import Plan
-from novade_core.ledger.writer import Claimed, RunWriter
+from novade_core.ledger.queue import Claimed
+from novade_core.ledger.writer import RunWriter
 from novade_core.sources.base import Source
 from novade_core.streams import Batch, Column, RunKind, SchemaPolicy, StreamSchema, Window
 from novade_core.sync import planning, proof
@@ -39,8 +43,10 @@ from novade_core.sync.chunks import Chunk, ChunkWriter, rejects_as_lines
 from novade_core.sync.loading import Loader
 from novade_core.sync.pulse import Pulse
 from novade_core.sync.scratch import tidy
+from novade_core.sync.slots import Slots
 from novade_core.sync.tally import StepTimer, Tally
 from novade_core.sync.tools import Observer, Outcome, Tools
+from novade_core.warehouse.base import Session
 
 _log = logging.getLogger(__name__)
 
@@ -50,13 +56,26 @@ HALVED = "halved"
 RESTARTS = 2
 
 
+#: Runs that load at the same time where the warehouse lets several processes in.
+WAREHOUSE_SLOTS = 4
+
+
+def _received(source: Source) -> int:
+    return sum(source.usage().values())
+
+
 class Execution:
     """One claimed run from plan to checkpoint."""
 
-    def __init__(self, tools: Tools, run: Claimed, observer: Observer | None = None) -> None:
+    def __init__(self, tools: Tools, run: Claimed, observer: Observer | None = None, *, retries: bool = False) -> None:
+        """``retries``: where it fails with what may pass, the next attempt is queued; a worker's runs do so."""
         self.tools = tools
         self.run = run
-        self.writer = RunWriter(tools.ledger, run)
+        self.writer = RunWriter(tools.ledger, run, tools.retry_seconds if retries else ())
+        self.pulse = Pulse(self.writer, tools.beat_seconds)
+        self.slots = Slots(
+            tools.ledger, self.pulse, run_id=run.id, lease_seconds=tools.lease_seconds, clock=tools.clock
+        )
         self.stream = tools.stream(run.subject)
         self.kind = planning.kind_for(self.stream, run.kind)
         self.tally = Tally()
@@ -89,12 +108,16 @@ class Execution:
             tidy(self.tools.ledger, [self.tools.temp, self.tools.landing.scratch()])
             folder = Path(tempfile.mkdtemp(prefix=f"run-{self.run.id}-", dir=self.tools.temp))
             source = self.tools.source(self.stream.source, folder)
-            with Pulse(self.writer, self.tools.beat_seconds) as pulse:
-                state, headline = self._steps(source, pulse)
+            source.on_wait = self.pulse.wait
+            self.pulse.vital = partial(_received, source)
+            with self.pulse:
+                state, headline = self._steps(source, self.pulse)
         except (Exception, KeyboardInterrupt) as raised:
             error = proof.as_error(raised, self.run.id, self.tools.temp)
         finally:
             if source is not None:
+                with suppress(NovadeError):  # the run counts, not what is known of its source
+                    self._note_source(source)
                 self.tally.api_calls = source.usage().get(f"{source.name}.api_calls", 0)
                 self.writer.usage("extract", source.usage())
                 self.writer.usage("run", proof.process_meters())
@@ -105,7 +128,8 @@ class Execution:
             with suppress(NovadeError):  # a lost lease, say; then the run's end is not ours to tell either
                 for step in list(self._open_steps):
                     step.end("failed")
-            self.writer.fail(self.tools.clock(), error, self.tally.columns())
+            values = self.tally.columns() | {"stillest_ms": self.pulse.stillest_ms}
+            self.writer.fail(self.tools.clock(), error, values)
             cancelled = error.kind == "RunCancelled"
             state, headline = (RunState.CANCELLED if cancelled else RunState.FAILED), error.message
         return Outcome(
@@ -119,13 +143,53 @@ class Execution:
         )
 
     def _steps(self, source: Source, pulse: Pulse) -> tuple[RunState, str]:
-        plan = self._plan(source)
-        pulse.check()
-        self._extract_and_land(source, plan, pulse)
+        with self._source_slot():
+            plan = self._plan(source)
+            pulse.check()
+            self._note_context(source)
+            self._extract_and_land(source, plan, pulse)
         held_back = self._held_back(plan)
         if not held_back:
             Loader(self, pulse).load(plan)
-        return self._verify(source, plan, pulse, held_back=held_back)
+        with self._source_slot():
+            return self._verify(source, plan, pulse, held_back=held_back)
+
+    def _source_slot(self) -> AbstractContextManager[None]:
+        name = self.stream.source
+        return self.slots.hold(name, self.tools.slots(name), f"a free place at {name.capitalize()}")
+
+    @contextmanager
+    def warehouse(self) -> Iterator[Session]:
+        """The warehouse, opened late and closed early. A cancel ends the statement that runs in it."""
+        warehouse = self.tools.warehouse
+        places = WAREHOUSE_SLOTS if warehouse.capabilities.concurrent_processes else 1
+        with self.slots.hold("warehouse", places, "the warehouse, where another run loads"):
+            try:
+                with warehouse.session() as session, self.pulse.interruptible(session.interrupt):
+                    yield session
+            except NovadeError as error:
+                # An interrupted statement is no fault of the warehouse.
+                if self.pulse.cancelled and not isinstance(error, RunCancelled | LeaseLost):
+                    self.pulse.check()
+                raise
+
+    def _note_context(self, source: Source) -> None:
+        """What the run works with, so that a later one can say what changed since."""
+        told = {k: getattr(v, "value", v) for k, v in asdict(self.stream).items()}
+        self.writer.context(
+            {
+                "configuration": told,
+                "credentials": self.tools.fingerprint(self.stream.source),
+                "source": dict(source.facts().about),
+            }
+        )
+
+    def _note_source(self, source: Source) -> None:
+        facts = source.facts()
+        if facts.calls_used is not None:
+            self.writer.source_status(
+                self.tools.clock(), source.name, used=facts.calls_used, allowed=facts.calls_allowed, facts=facts.about
+            )
 
     # Plan
 
@@ -396,6 +460,11 @@ class Execution:
         self.point("checkpoint.before")
         state = RunState.PARTIAL if self.tally.rejected or held_back else RunState.SUCCEEDED
         headline = proof.headline(self.stream, self.tally, counts, held_back=held_back)
+        if pulse.cancelled:
+            headline += " The cancel came after its data was committed."
+        notice = proof.silence(self.tools.ledger, self.run, self.tally.read)
+        if notice:
+            self.log("Nothing was read where something is usual.", "warning", usual=notice)
         self.tally.api_calls = source.usage().get(f"{source.name}.api_calls", 0)
         now = self.tools.clock()
         with self.tools.ledger.write() as connection:
@@ -420,8 +489,7 @@ class Execution:
             }
             if not held_back and self.kind is not RunKind.BACKFILL:
                 status |= {"last_load_at": now, "last_success_id": self.run.id}
-            self.writer.finish(
-                connection, now, state=state, headline=headline, values=self.tally.columns(), status=status
-            )
+            values = self.tally.columns() | {"stillest_ms": pulse.stillest_ms, "notice": notice}
+            self.writer.finish(connection, now, state=state, headline=headline, values=values, status=status)
         self.point("checkpoint.after")
         return state, headline

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -44,11 +44,13 @@ class Loader:
             if self._run.kind is RunKind.FULL:
                 self._replace(waiting, step)
             elif waiting:
-                with self._run.tools.warehouse.session() as session:
-                    for group in planning.groups(waiting, self._run.tools.warehouse.capabilities.max_rows_per_load):
+                groups = planning.groups(waiting, self._run.tools.warehouse.capabilities.max_rows_per_load)
+                with self._run.warehouse() as session:
+                    for group in groups:
                         self._pulse.check()
                         self._run.point("load.group", manifests=len(group))
-                        self._account(session.load(self._request(group)), group, step)
+                        outcome = self._committed(session.load, self._request(group), last=group is groups[-1])
+                        self._account(outcome, group, step)
                         self._run.point("load.committed", manifests=len(group))
                         self._mark_loaded([m.seq for m in group])
                         self._pulse.update(rows=step.rows)
@@ -56,7 +58,7 @@ class Loader:
         self._run.point("load.ended")
 
     def _replace(self, manifests: Sequence[LandedFile], step: StepTimer) -> None:
-        with self._run.tools.warehouse.session() as session:
+        with self._run.warehouse() as session:
             held = session.count(self._run.stream) or 0
             if not sum(m.rows for m in manifests) and held:
                 raise ConfigurationError(
@@ -70,7 +72,7 @@ class Loader:
                 older = [m for m in plans.unloaded(connection, self._run.stream.id) if m.seq not in ours]
             # What landed before a full reload is contained in it; loading it later could revive purged rows.
             request = replace(self._request(manifests), contained=older)
-            self._account(session.replace(request), manifests, step)
+            self._account(self._committed(session.replace, request, last=True), manifests, step)
             self._run.point("load.committed", manifests=len(manifests))
         self._mark_loaded([m.seq for m in (*manifests, *older)])
 
@@ -90,10 +92,23 @@ class Loader:
         with self._run.tools.ledger.read() as connection:
             return any(m.seq < seq for m in plans.unloaded(connection, self._run.stream.id))
 
+    def _committed(
+        self, load: Callable[[LoadRequest], LoadOutcome], request: LoadRequest, *, last: bool
+    ) -> LoadOutcome:
+        """One transaction. A cancel before its COMMIT ends it, one that comes later waits for it."""
+        try:
+            outcome = load(request)
+        except BaseException:
+            self._pulse.unshield()
+            raise
+        self._pulse.unshield(last=last)
+        return outcome
+
     def _before_commit(self) -> None:
         self._run.point("load.before_commit")
         with self._run.tools.ledger.write() as connection:
             leases.require(connection, stream=self._run.stream.id, fence=self._run.run.fence)
+        self._pulse.shield()
 
     def _account(self, outcome: LoadOutcome, manifests: Sequence[LandedFile], step: StepTimer) -> None:
         check_sums(manifests, outcome.results)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import logging
 import resource
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import select
+
 from novade_core.errors import LeaseLost, NovadeError, RunCancelled, StorageRefused
-from novade_core.ledger.models import ComparisonState
+from novade_core.ledger.database import Ledger
+from novade_core.ledger.models import ComparisonState, Run, RunState
 from novade_core.ledger.plans import Plan
+from novade_core.ledger.queue import Claimed
 from novade_core.ledger.writer import Counts, RunWriter
 from novade_core.sources.base import Source
 from novade_core.streams import Column, RunKind, Stream, Window
@@ -44,7 +49,7 @@ def compare(execution: Execution, source: Source, plan: Plan, *, first: bool) ->
     in_flight = 0
     try:
         tally.source_count = source.count(stream)
-        with execution.tools.warehouse.session() as session:
+        with execution.warehouse() as session:
             tally.warehouse_count = session.count(stream) or 0
         if tally.source_count != tally.warehouse_count:
             in_flight = _in_flight(source, stream, tally.data_to)
@@ -88,7 +93,7 @@ def _in_flight(source: Source, stream: Stream, data_to: datetime | None) -> int:
 
 def _by_month(execution: Execution, source: Source, stream: Stream, created: str) -> list[Counts]:
     there = source.counts_by_month(stream, created, include_deleted=False)
-    with execution.tools.warehouse.session() as session:
+    with execution.warehouse() as session:
         here = session.counts_by_month(stream, created)
     return by_month(there, here)
 
@@ -106,7 +111,7 @@ def _keys(
             found.skip(month.source or 0, month.warehouse or 0)
             continue
         there = list(source.keys(stream, created, month.window))
-        with execution.tools.warehouse.session() as session:
+        with execution.warehouse() as session:
             found.add(there, session.keys(stream, created, month.window))
     return found.result()
 
@@ -184,6 +189,32 @@ def headline(stream: Stream, tally: Tally, counts: Counts, *, held_back: bool) -
         if tally.rejected:
             what += f", {tally.rejected:,} rejected"
     return f"{stream.label}: {what}. {counts.sentence}"
+
+
+#: Runs that a usual number of rows stands on, and how many there must be before one is odd.
+_USUAL_OF, _USUAL_FROM = 10, 5
+
+
+def silence(ledger: Ledger, run: Claimed, read: int) -> str | None:
+    """What is odd about a run that read nothing: every one of the last runs of its stream and kind did read."""
+    if read:
+        return None
+    query = (
+        select(Run.read)
+        .where(
+            Run.subject == run.subject,
+            Run.kind == run.kind.value,
+            Run.id < run.id,
+            Run.state.in_([RunState.SUCCEEDED.value, RunState.PARTIAL.value]),
+        )
+        .order_by(Run.id.desc())
+        .limit(_USUAL_OF)
+    )
+    with ledger.read() as connection:
+        before = [count or 0 for count in connection.execute(query).scalars()]
+    if len(before) < _USUAL_FROM or not all(before):
+        return None
+    return f"It read nothing, where {round(statistics.median(before)):,} rows are usual."
 
 
 def process_meters() -> Mapping[str, int]:

@@ -14,8 +14,9 @@ from novade_core.ledger.database import Ledger
 from novade_core.ledger.models import ENDED, Run
 
 _OF_RUN = re.compile(r"run-(\d+)-")
-#: Files that belong to no run are passing ones of a second or less; after an hour they are a dead process's.
-_OLD_SECONDS = 3600
+#: Files that belong to no run are passing ones of a second or less; after two days they are a dead process's, even
+#: where a clock was set by hours meanwhile.
+_OLD_SECONDS = 172_800
 
 
 def tidy(ledger: Ledger, folders: Iterable[Path]) -> None:

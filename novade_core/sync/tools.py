@@ -32,6 +32,10 @@ class Tools:
     temp: Path
     clock: Callable[[], datetime]
     beat_seconds: float
+    lease_seconds: float
+    retry_seconds: tuple[float, ...]  #: before each further attempt of a run that a worker executes
+    slots: Callable[[str], int]  #: how many runs may read from a source at the same time
+    fingerprint: Callable[[str], str]  #: of a source's credentials, to see that they changed
     history_rows: int  #: about so many rows a window of history
 
 

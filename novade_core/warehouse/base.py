@@ -75,8 +75,8 @@ class Session(Protocol):
     def keys(self, stream: Stream, field: str, month: str) -> Iterator[str]:
         """Primary keys of the live rows of one month (composite keys joined by U+001F)."""
 
-    def changed_since(self, stream: Stream, instant: datetime) -> int:
-        """Live rows whose source version is at or after an instant."""
+    def interrupt(self) -> None:
+        """End the statement that runs at the moment, from another thread; nothing happens where none does."""
 
 
 class Warehouse(Protocol):

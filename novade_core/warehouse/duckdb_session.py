@@ -476,17 +476,9 @@ class DuckDBSession:
         while rows := cursor.fetchmany(10_000):
             yield from (row[0] for row in rows)
 
-    def changed_since(self, stream: Stream, instant: datetime) -> int:
-        """See Session.changed_since; versions of timestamp cursors are microseconds since 1970."""
-        if not self._table_columns(stream):
-            return 0
-        version = round(instant.timestamp() * 1_000_000)
-        return int(
-            self._one(
-                f"SELECT count(*) FROM {table_name(stream)} "
-                f"WHERE _novade_deleted_at IS NULL AND _novade_source_version >= {version}"
-            )
-        )
+    def interrupt(self) -> None:
+        """See Session.interrupt."""
+        self._c.interrupt()
 
     def _one(self, statement: str) -> int:
         row = self._c.execute(statement).fetchone()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, select, update
 
 from novade_core.errors import ConfigurationError, LeaseHeld, LeaseLost, RunCancelled, SourceUnavailable
-from novade_core.ledger import leases, writer
+from novade_core.ledger import leases, queue, writer
 from novade_core.ledger.database import Ledger, open_ledger
 from novade_core.ledger.models import (
     Artifact,
@@ -31,7 +31,8 @@ from novade_core.ledger.models import (
     StreamStatus,
     Usage,
 )
-from novade_core.ledger.writer import Claimed, Counts, RunWriter
+from novade_core.ledger.queue import Claimed
+from novade_core.ledger.writer import Counts, RunWriter
 from novade_core.streams import RunKind
 from tests.ledgers import at_once
 
@@ -65,7 +66,7 @@ def ask(ledger: Ledger, subject: str = STREAM, **more: Any) -> int:
 
 
 def claim(ledger: Ledger, run: int, holder: str = "elsewhere-1:1:1", watcher: leases.Watcher | None = None) -> Claimed:
-    return writer.claim(
+    return queue.claim(
         ledger, run_id=run, holder=holder, now=NOW, watcher=watcher or leases.Watcher(60), code_version="1.2.3"
     )
 
@@ -187,8 +188,8 @@ def test_the_queue_gives_the_most_urgent_first_and_hides_what_waits(ledger):
         ask(ledger, "s.f", state=RunState.RUNNING),
     ]
     with ledger.read() as connection:
-        assert [r.id for r in writer.queued(connection, NOW)] == [ids[1], ids[0], ids[2], ids[3]]
-        assert ids[4] in [r.id for r in writer.queued(connection, LATER)]
+        assert [r.id for r in queue.queued(connection, NOW)] == [ids[1], ids[0], ids[2], ids[3]]
+        assert ids[4] in [r.id for r in queue.queued(connection, LATER)]
 
 
 # --- while it runs --------------------------------------------------------------------------------
@@ -459,14 +460,14 @@ def test_who_ends_a_run_and_who_takes_it_over_never_wait_for_each_other_in_a_cir
         except Exception as error:
             faults.append(error)
 
-    thread, status = threading.Thread(target=take_over), writer._stream_status
+    thread, status = threading.Thread(target=take_over), writer.set_stream_status
 
     def in_the_middle(*arguments: Any) -> None:
         thread.start()
         time.sleep(0.3)
         status(*arguments)
 
-    monkeypatch.setattr(writer, "_stream_status", in_the_middle)
+    monkeypatch.setattr(writer, "set_stream_status", in_the_middle)
     finish(run)
     thread.join(timeout=30)
     assert [type(fault) for fault in faults] == [LeaseHeld]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from novade_core.errors import LeaseHeld
-from novade_core.ledger import leases, writer
+from novade_core.ledger import leases, queue
 from novade_core.ledger.database import Ledger, open_ledger
 from novade_core.ledger.models import Run, RunState
 from tests.unit.test_writer import LATER, ask, claim, rows
@@ -24,7 +24,7 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
 def test_only_what_runs_is_abandoned(ledger, state):
     run_id = ask(ledger, state=state, headline="before")
     with ledger.write() as connection:
-        hit = writer.abandon(connection, run_id=run_id, now=LATER)
+        hit = queue.abandon(connection, run_id=run_id, now=LATER)
     assert hit == (state in (RunState.RUNNING, RunState.CANCELLING))
     row, *asked = rows(ledger, Run)
     # Whoever asked for its end gets it; everybody else gets another try.
@@ -37,9 +37,9 @@ def test_only_what_runs_is_abandoned(ledger, state):
 
 
 def test_a_run_that_vanishes_again_and_again_is_given_up(ledger):
-    run_id = ask(ledger, state=RunState.RUNNING, attempt=writer.MAX_ATTEMPTS)
+    run_id = ask(ledger, state=RunState.RUNNING, attempt=len(queue.RETRY_SECONDS) + 1)
     with ledger.write() as connection:
-        assert writer.abandon(connection, run_id=run_id, now=LATER)
+        assert queue.abandon(connection, run_id=run_id, now=LATER)
     assert [r.state for r in rows(ledger, Run)] == ["abandoned"]
 
 

@@ -151,9 +151,9 @@ class BulkReader:
                     # NUL occurs in real data and breaks CSV readers.
                     file.write(block.replace(b"\0", b"") if b"\0" in block else block)
                     size += len(block)
+                    self._client.bytes_in += len(block)
             count = response.headers.get("Sforce-NumberOfRecords")
             following = response.headers.get("Sforce-Locator", "")
-        self._client.bytes_in += size
         # At the end the locator is the word null, not an absent header.
         if count is None:
             raise TransferBroken(f"Salesforce did not announce the number of records of page {page} of bulk job {job}.")

@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,7 +24,7 @@ from jwt.exceptions import PyJWTError
 from requests.adapters import HTTPAdapter
 from simple_salesforce.api import Salesforce as SimpleSalesforce
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 from tenacity.wait import wait_base
 
 from novade_core.errors import (
@@ -36,6 +36,7 @@ from novade_core.errors import (
     TransferBroken,
 )
 from novade_core.settings import SalesforceSettings
+from novade_core.sources.base import Facts
 from novade_core.sources.salesforce.faults import SessionExpired, fault, login_fault, read_answer
 
 _log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Client:
         self.settings = settings
         self.api_calls = 0
         self.bytes_in = 0
+        self.on_wait: Callable[[float, str], None] = lambda _seconds, _reason: None
         self._used: int | None = None
         self._allowed: int | None = None
         self._server_time: datetime | None = None
@@ -194,10 +196,16 @@ class Client:
             stop=stop_after_attempt(self.settings.tries),
             wait=_Patience(self.settings.retry_base_seconds),
             retry=retry_if_exception(_transient),
+            before_sleep=self._say_wait,
             reraise=True,
         )
         with_translation = self._translated_call(once)
         return attempts(with_translation)
+
+    def _say_wait(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        seconds = state.next_action.sleep if state.next_action else 0.0
+        self.on_wait(seconds, getattr(error, "message", "Salesforce"))
 
     def _translated_call(self, once: Callable[[], Any]) -> Callable[[], Any]:
         def call() -> Any:
@@ -275,10 +283,12 @@ class Client:
                 hint="Wait until the rolling 24-hour allocation frees calls, or lower salesforce.api_reserve_percent.",
             )
 
-    @property
-    def quota(self) -> Mapping[str, int | None]:
-        """Calls used and allowed in the rolling 24 hours, as the last answer said."""
-        return {"used": self._used, "allowed": self._allowed}
+    def facts(self) -> Facts:
+        """Calls used and allowed in the rolling 24 hours as the last answer said, and who answered."""
+        about = {"API version": self.settings.api_version}
+        if self._sf is not None:
+            about["instance"] = str(self._sf.sf_instance)
+        return Facts(calls_used=self._used, calls_allowed=self._allowed, about=about)
 
     def server_time(self) -> datetime:
         """The clock of the service, from an answer's Date header (whole seconds)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from urllib.parse import quote as percent
 
 from novade_core.errors import AccessMissing, ConfigurationError, ExtractionLost
 from novade_core.settings import SalesforceSettings
+from novade_core.sources.base import Facts
 from novade_core.sources.salesforce import soql, types
 from novade_core.sources.salesforce.bulk import BulkReader
 from novade_core.sources.salesforce.client import Client
@@ -44,6 +45,19 @@ class Salesforce:
             "salesforce.bytes_in": self._client.bytes_in,
             "salesforce.bulk_jobs": self._bulk.jobs if self._bulk else 0,
         }
+
+    @property
+    def on_wait(self) -> Callable[[float, str], None]:
+        """See Source.on_wait."""
+        return self._client.on_wait
+
+    @on_wait.setter
+    def on_wait(self, told: Callable[[float, str], None]) -> None:
+        self._client.on_wait = told
+
+    def facts(self) -> Facts:
+        """See Source.facts."""
+        return self._client.facts()
 
     def now(self) -> datetime:
         """See Source.now."""
