@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from jobs import api_runs
 from novade_core.errors import NovadeError
 from novade_core.ledger import summaries
 from novade_core.ledger.database import SCHEMA_VERSION, Ledger, schema_version
@@ -52,6 +53,7 @@ def routes(console: Console) -> list[Route]:
         Route("/healthz", healthz, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
+        *api_runs.routes(console),
     ]
 
 
