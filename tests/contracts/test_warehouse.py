@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from novade_core.errors import ConfigurationError, LeaseLost, NovadeError
 from novade_core.streams import LoadResult
-from tests.contracts.houses import ADAPTERS, COLUMNS, NOW, House, column, parts, row, stamp, stream
+from tests.contracts.houses import ADAPTERS, COLUMNS, House, column, parts, row, stream
 
 THING = stream()
 
@@ -358,21 +356,11 @@ def test_counts_leave_out_what_is_marked_deleted(house: House):
         assert list(session.keys(THING, "Stamp", "2023-12")) == []
 
 
-def test_what_changed_since_is_counted_from_the_instant_on(house: House):
-    house.load(THING, house.land(THING, row("a", 1), row("b", 2), row("c", 3), row("d", 4, deleted=True)))
-    since = datetime.fromisoformat(stamp(2))
-    with house.session() as session:
-        assert session.changed_since(THING, since) == 2
-        assert session.changed_since(THING, since + timedelta(milliseconds=1)) == 1
-        assert session.changed_since(THING, datetime(2030, 1, 1, tzinfo=UTC)) == 0
-
-
 def test_a_table_that_does_not_exist_counts_as_unknown_or_nothing(house: House):
     with house.session() as session:
         assert session.count(THING) is None
         assert session.counts_by_month(THING, "Stamp") == {}
         assert list(session.keys(THING, "Stamp", "2024-01")) == []
-        assert session.changed_since(THING, NOW) == 0
 
 
 def test_many_keys_arrive_whole(house: House):
