@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import backfill_commands
+from jobs import backfill_commands, schedule_commands
 from jobs.cli import DONE, FAILED, PARTIAL, EnvironmentOption, JsonOption, emit, errors, instant, say, table, who
 from novade_core.errors import BadWindow
 
@@ -23,6 +23,7 @@ sandbox_app = typer.Typer(help="The loopback stand-ins.", no_args_is_help=True, 
 ledger_app = typer.Typer(help="The ledger.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
 app.add_typer(backfill_commands.app, name="backfill")
+app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(ledger_app, name="ledger")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -219,12 +220,32 @@ def _described(cron: str) -> str:
     return f"{text[0].lower()}{text[1:]}"
 
 
+#: Units of intervals, the longest first: letter, name, seconds.
+UNITS = (("d", "day", 86_400), ("h", "hour", 3_600), ("m", "minute", 60), ("s", "second", 1))
+
+
+def _split(seconds: int) -> tuple[int, str, str]:
+    return next((seconds // size, letter, name) for letter, name, size in UNITS if seconds % size == 0)
+
+
 def _length(seconds: int) -> str:
-    for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
-        if seconds % size == 0:
-            count = seconds // size
-            return name if count == 1 else f"{count:,} {name}s"
-    raise AssertionError("whole seconds are divisible by one")
+    count, _, name = _split(seconds)
+    return name if count == 1 else f"{count:,} {name}s"
+
+
+def interval_text(seconds: int) -> str:
+    """``15m``: an interval as commands take it."""
+    count, letter, _ = _split(seconds)
+    return f"{count}{letter}"
+
+
+def interval_of(text: str) -> int:
+    """Seconds of ``90``, ``90s``, ``15m``, ``6h`` or ``1d``. Raises ConfigurationError for anything else."""
+    found = re.fullmatch(r"([0-9]{1,9}) ?([dhms]?)", text.strip())
+    if found is None:
+        raise ConfigurationError(f"{text[:40]!r} is no interval.", hint="Write 90s, 15m, 6h or 1d.")
+    sizes = {letter: size for letter, _, size in UNITS} | {"": 1}
+    return int(found[1]) * sizes[found[2]]
 
 
 @dataclass(frozen=True, kw_only=True)

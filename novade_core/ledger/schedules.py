@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, and_, func, insert, or_, select, text, u
 
 from novade_core.errors import ConfigurationError
 from novade_core.ledger.database import Ledger
-from novade_core.ledger.fires import AT_ONCE, SCHEDULER, Rules, settle, spec_of
+from novade_core.ledger.fires import AT_ONCE, SCHEDULER, Rules, chosen, settle, spec_of
 from novade_core.ledger.models import Audit, Fire, Lease, Run, RunState, ScheduleRow
 from novade_core.schedules import CANARY, FireState, ScheduleSpec
 from novade_core.streams import RunKind
@@ -356,7 +356,12 @@ def _audit(connection: Connection, now: datetime, who: str, action: str, name: s
     )
 
 
-def _check(spec: ScheduleSpec) -> None:
+def _check(spec: ScheduleSpec, rules: Rules) -> None:
+    if gone := chosen(spec, rules.streams)[1]:
+        raise ConfigurationError(
+            f"{', '.join(map(repr, gone))} is neither a stream nor a source.",
+            hint='Name configured streams, a source for all of its streams, or "*" for all.',
+        )
     if spec.name == CANARY.name and spec.streams:
         raise ConfigurationError("The canary asks for nothing.", hint="Add a schedule of another name for streams.")
     if not spec.streams and spec.name != CANARY.name:
@@ -367,11 +372,14 @@ def _check(spec: ScheduleSpec) -> None:
         )
 
 
-def add(ledger: Ledger, spec: ScheduleSpec, *, now: datetime, who: str) -> None:
-    """A new schedule, from now on. Raises ConfigurationError where the name is taken."""
-    if not spec.name.strip() or len(spec.name) > 100:
-        raise ConfigurationError("A schedule needs a name of at most 100 characters.")
-    _check(spec)
+def add(ledger: Ledger, spec: ScheduleSpec, *, now: datetime, who: str, rules: Rules) -> None:
+    """A new schedule, from now on. Raises ConfigurationError where the name is taken or a stream unknown."""
+    if not spec.name.strip() or spec.name != spec.name.strip() or not spec.name.isprintable() or len(spec.name) > 100:
+        raise ConfigurationError(
+            "A schedule needs a name of at most 100 characters, without blanks around it.",
+            hint='Name it as people say it: "every quarter".',
+        )
+    _check(spec, rules)
     with ledger.write() as connection:
         _lock(connection)
         row = connection.execute(
@@ -403,7 +411,7 @@ def add(ledger: Ledger, spec: ScheduleSpec, *, now: datetime, who: str) -> None:
 
 def edit(ledger: Ledger, spec: ScheduleSpec, *, now: datetime, who: str, rules: Rules) -> None:
     """Change when, what and the rule of the schedule of this name; it promises its new instants from now on."""
-    _check(spec)
+    _check(spec, rules)
     with ledger.write() as connection:
         row = _settled(connection, spec.name, now, rules)
         after = spec.to_json()

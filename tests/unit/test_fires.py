@@ -58,7 +58,7 @@ def spec(name: str = "often", **more) -> ScheduleSpec:
 
 
 def add(ledger: Ledger, now: datetime = NOW, **more) -> None:
-    schedules.add(ledger, spec(**more), now=now, who="ada")
+    schedules.add(ledger, spec(**more), now=now, who="ada", rules=RULES)
 
 
 def tick(ledger: Ledger, now: datetime, fence: int | None = None, rules: Rules = RULES):
@@ -174,9 +174,10 @@ def test_a_backfill_under_way_holds_up_no_fire(ledger):
 
 
 def test_a_paused_stream_and_one_that_is_gone_are_left_out(ledger):
-    add(ledger, streams=("salesforce.contact", "salesforce.case"))
+    add(ledger)
     with ledger.write() as c:
         c.execute(insert(StreamStatus).values(stream=CONTACT.id, source="salesforce", paused=True))
+        c.execute(update(ScheduleRow).values(streams=["salesforce.contact", "salesforce.case"]))
     tick(ledger, NOW + timedelta(minutes=1))
     assert states(ledger) == ["skipped"]
     assert reasons(ledger) == ["salesforce.case is not configured any more. Salesforce Contact is paused."]
@@ -308,7 +309,7 @@ def test_every_promised_instant_is_booked_exactly_once(ledger, steps, timing, ru
     name = f"often {next(_numbers)}"
     now = start
     model = Model(spec=spec(name=name, timing=timing, outage=rule), since=now)
-    schedules.add(ledger, model.spec, now=now, who="ada")
+    schedules.add(ledger, model.spec, now=now, who="ada", rules=RULES)
     for step, value in [*steps, ("tick", 300)]:
         change = {"now": now, "who": "ada", "rules": RULES}
         if step in ("tick", "outage"):
@@ -333,7 +334,7 @@ def test_every_promised_instant_is_booked_exactly_once(ledger, steps, timing, ru
             schedules.remove(ledger, name, **change)
             model.settle(now, early=True)
             now += timedelta(seconds=value)
-            schedules.add(ledger, model.spec, now=now, who="ada")
+            schedules.add(ledger, model.spec, now=now, who="ada", rules=RULES)
             model.since, model.paused = max(now, model.since), False
     found = booked(ledger, name)
     assert [promised for promised, _ in found] == sorted(model.promised)
