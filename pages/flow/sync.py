@@ -13,7 +13,7 @@ from novade_core.ledger.requests import ask_for_run
 from novade_core.monitoring.estimates import preview_of, total_of
 from novade_core.monitoring.freshness import FreshState, freshness_of
 from novade_core.streams import RunKind, Stream
-from pages.ui import page, status, tables, words
+from pages.ui import backfills, page, status, tables, words
 from pages.ui.markup import address, join, link, show, tag
 from pages.ui.tables import Column
 
@@ -148,6 +148,7 @@ def start(chosen: list[Stream], kind: RunKind, window: tuple[datetime, datetime]
             st.session_state["sync_refused"] = (error.message, error.hint)
             break
     st.session_state["sync_started"] = asked
+    st.session_state["sync_opened"] = []
     services.forget()
 
 
@@ -212,8 +213,14 @@ with st.container(border=True):
     _chosen = chosen_streams(_now)
     _kind = chosen_kind()
     _window = chosen_window(_now) if _kind is RunKind.BACKFILL else None
-    _rows = ""
-    if _chosen:
+    _wish = backfills.chosen(_window, to_url) if _window is not None else None
+    _many = _wish is not None and _wish.size != backfills.ONE
+    _backwards = _window is not None and _window[1] <= _window[0]
+    _rows, _windows = "", None
+    if _chosen and not _backwards and _many:
+        _windows = backfills.previewed(services, _chosen, _wish, _now)
+        st.code(backfills.commands(_chosen, _wish), language=None, wrap_lines=True)
+    elif _chosen:
         _rows = preview(_chosen, _kind)
         _since, _until = (f"{w:%Y-%m-%dT%H:%MZ}" for w in _window) if _window else (None, None)
         st.code(
@@ -221,14 +228,19 @@ with st.container(border=True):
             language=None,
             wrap_lines=True,
         )
-    _backwards = _window is not None and _window[1] <= _window[0]
     if _backwards:
         status.notice("The window ends before it starts. Choose a later end.", level="fail")
     _reason = (
-        "Choose at least one stream first." if not _chosen else "Correct the window first." if _backwards else None
+        "Choose at least one stream first."
+        if not _chosen
+        else "Correct the window first."
+        if _backwards
+        else "Choose other windows first."
+        if _many and not _windows
+        else None
     )
     if st.button(
-        "Start sync",
+        "Start backfill" if _many else "Start sync",
         key="sync_start",
         type="primary",
         icon=":material/play_arrow:",
@@ -237,11 +249,19 @@ with st.container(border=True):
     ):
         if _kind is RunKind.FULL:
             confirm(_chosen, _rows)
+        elif _many and _windows == 1:
+            backfills.start(services, _chosen, _wish)
+        elif _many:
+            backfills.confirm(services, _chosen, _wish, _windows)
         else:
             start(_chosen, _kind, _window)
 
 if _refused := st.session_state.get("sync_refused"):
     status.failed(*_refused)
+
+if _opened := st.session_state.get("sync_opened"):
+    _names = words.listed([f"Backfill {i}" for i in _opened])
+    status.notice(f"{_names} {'is' if len(_opened) == 1 else 'are'} open; the windows are below.", level="info")
 
 _live = any(r.state is not RunState.QUEUED for r in services.read(queries.open_runs))
 _started: list[int] = st.session_state.get("sync_started", [])
@@ -280,3 +300,4 @@ def under_way() -> None:
 
 
 under_way()
+backfills.listed(services)

@@ -26,6 +26,12 @@ RUNS = {
     "cancelled": ("block", "mute"),
     "abandoned": ("link_off", "bad"),
 }
+BACKFILLS = {
+    "open": ("play_circle", "live"),
+    "done": ("check_circle", "good"),
+    "waiting": ("more_horiz", "mute"),
+    "left out": ("remove", "mute"),
+}
 COMPARISONS = {
     "equal": ("equal", "good"),
     "in flight": ("sync", "warn"),
@@ -33,7 +39,7 @@ COMPARISONS = {
     "unknown": ("help", "mute"),
 }
 SEVERITIES = {"fail": ("error", "bad"), "warn": ("warning", "warn"), "info": ("info", "mute")}
-_ALL = STREAMS | RUNS | COMPARISONS | SEVERITIES
+_ALL = STREAMS | RUNS | BACKFILLS | COMPARISONS | SEVERITIES
 
 
 def icon(name: str) -> Markup:
@@ -55,8 +61,13 @@ def verdict(state: str, sentence: str | None) -> list[Markup | str]:
     return [badge(state), " ", said]
 
 
+def symbol(state: str) -> str:
+    """The name of the icon alone, for cells."""
+    return _ALL.get(state, ("help", "mute"))[0]
+
+
 def tone(state: str) -> str:
-    """The tone alone, for bars."""
+    """The tone alone, for bars and cells."""
     return _ALL.get(state, ("help", "mute"))[1]
 
 

@@ -41,6 +41,7 @@ class Console:
         seed.configure(home, hostile=hostile)
         ledger = seed.ledger_at(home)
         self.ids = seed.failed(ledger, message=seed.HOSTILE if hostile else None)
+        seed.backfilled(ledger)
         ledger.close()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -145,13 +146,14 @@ def views(console: Console) -> dict[str, str]:
     return {
         "overview": "/",
         "sync": "/sync?streams=salesforce.contact,salesforce.lead&kind=backfill",
+        "backfills": "/sync?streams=salesforce.contact&kind=backfill&chunk=month&since=2024-01-01T00:00&backfill=3",
         "runs": "/runs",
         "failed run": f"/runs?run={console.ids['failed']}",
         "running run": f"/runs?run={console.ids['running']}",
     }
 
 
-@pytest.mark.parametrize("view", ["overview", "sync", "runs", "failed run", "running run"])
+@pytest.mark.parametrize("view", ["overview", "sync", "backfills", "runs", "failed run", "running run"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_view_is_quiet_fits_and_is_accessible(browser, console, view, scheme):
     from axe_playwright_python.sync_playwright import Axe

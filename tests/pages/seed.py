@@ -9,14 +9,17 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, update
 
+from novade_core.ledger import backfills
 from novade_core.ledger.database import Ledger, open_ledger
 from novade_core.ledger.models import (
     Artifact,
+    BackfillChunk,
     Comparison,
     Daily,
     FindingRow,
     LogEntry,
     Run,
+    SourceStatus,
     Step,
     StreamStatus,
     SyncPlan,
@@ -24,6 +27,7 @@ from novade_core.ledger.models import (
     WorkerRow,
 )
 from novade_core.settings import PROJECT
+from novade_core.streams import Stream
 
 STREAMS = ("account", "contact", "lead", "opportunity", "case", "task", "user")
 #: Looks like markup, a link, a directive, an icon, an emoji and a formula; has to come out as it is.
@@ -401,4 +405,49 @@ def failed(ledger: Ledger, now: datetime | None = None, *, message: str | None =
                 ],
             )
         )
+    return ids
+
+
+def backfilled(ledger: Ledger, now: datetime | None = None) -> dict[str, int]:
+    """A backfill of each kind: months that are open, days that are paused, weeks that are done but for one."""
+    now = now or datetime.now(UTC)
+    at = now - timedelta(days=2)
+    until = datetime(2024, 10, 31, tzinfo=UTC)
+    ids = {}
+    for stream, chunk, days, states in (
+        ("task", "month", 1_000, ["succeeded"] * 9 + ["partial", "failed", "abandoned", "running"]),
+        ("lead", "day", 75, ["succeeded"] * 20 + ["cancelled"]),
+        ("account", "week", 100, ["succeeded"] * 8 + ["failed"] + ["succeeded"] * 7),
+    ):
+        ids[chunk] = backfills.start(
+            ledger,
+            stream=Stream(
+                source="salesforce", name=stream, label=stream, object_name=stream, primary_key=("Id",),
+                cursor_field="SystemModstamp",
+            ),
+            since=until - timedelta(days=days),
+            until=until,
+            chunk=chunk,
+            newest_first=chunk != "day",
+            scope="all",
+            who="local",
+            now=at,
+        )  # fmt: skip
+        with ledger.write() as c:
+            mine = BackfillChunk.backfill_id == ids[chunk]
+            c.execute(update(BackfillChunk).where(mine).values(expected=1_240))
+            if chunk != "week":
+                why = {"left_out": "It has been read already."}
+                c.execute(update(BackfillChunk).where(mine, BackfillChunk.position.in_((22, 23, 30))).values(**why))
+            for position, state in enumerate(states):
+                more = {"backfill_id": ids[chunk], "kind": "backfill", "priority": 80, "origin": "backfill"}
+                if state == "failed":
+                    run = failure(c, stream=stream, at=at, **more)
+                else:
+                    run = add_run(c, stream=stream, at=at, state=state, rows=1_204 + 7 * position, **more)
+                c.execute(update(BackfillChunk).where(mine, BackfillChunk.position == position).values(run_id=run))
+    with ledger.write() as c:
+        c.execute(insert(SourceStatus).values(source="salesforce", at=now, calls_used=1_900, calls_allowed=15_000))
+    backfills.pause(ledger, ids["day"], "local", now)
+    backfills.feed(ledger, now=now)
     return ids
