@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import backfill_commands, schedule_commands
+from jobs import backfill_commands, run_commands, schedule_commands
 from jobs.cli import DONE, FAILED, PARTIAL, EnvironmentOption, JsonOption, emit, errors, instant, say, table, who
 from novade_core.errors import BadWindow
 
@@ -21,6 +21,8 @@ app = typer.Typer(
 runs_app = typer.Typer(help="What ran, and what came of it.", no_args_is_help=True, rich_markup_mode=None)
 sandbox_app = typer.Typer(help="The loopback stand-ins.", no_args_is_help=True, rich_markup_mode=None)
 ledger_app = typer.Typer(help="The ledger.", no_args_is_help=True, rich_markup_mode=None)
+app.command()(run_commands.cancel)
+app.command()(run_commands.retry)
 app.add_typer(runs_app, name="runs")
 app.add_typer(backfill_commands.app, name="backfill")
 app.add_typer(schedule_commands.app, name="schedule")
