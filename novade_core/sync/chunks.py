@@ -57,7 +57,9 @@ class ChunkWriter:
         if field is not None and version is None:
             raise ConfigurationError(f"{stream.id}: the source shows no field {field}, which tells versions.")
         self._version_is_an_instant = version is not None and version.type is ColumnType.TIMESTAMP
-        self._c = duckdb.connect(config={"threads": "1", "memory_limit": "256MB", "temp_directory": str(scratch)})
+        self._c = duckdb.connect(
+            config={"threads": "1", "memory_limit": "256MB", "temp_directory": str(scratch / f"{name}-duckdb")}
+        )
         self._c.execute("SET TimeZone='UTC'")
         self._hash = row_hash_duckdb(columns)
         self._key_hash = key_hash_duckdb(stream.primary_key, "_novade_source_version")

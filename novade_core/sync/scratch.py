@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import select
@@ -31,5 +32,7 @@ def tidy(ledger: Ledger, folders: Iterable[Path]) -> None:
         )
     oldest = time.time() - _OLD_SECONDS
     for entry in entries:
-        if named[entry] in ended if entry in named else entry.stat().st_mtime < oldest:
-            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+        # Another run may tidy, or take its own passing file away, at the same moment.
+        with suppress(FileNotFoundError):
+            if named[entry] in ended if entry in named else entry.stat().st_mtime < oldest:
+                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
