@@ -103,8 +103,7 @@ class ApiSettings(_Model):
     """The routes that other programs call. The token comes from the environment or a secrets file."""
 
     token: SecretStr | None = None  #: that ``POST /api/runs`` asks for; without one the route refuses
-    #: Where other programs reach the console; makes the addresses in answers absolute.
-    url: Annotated[str, Field(pattern=r"^https?://[!-~]+$")] | None = None
+    url: Annotated[str, Field(pattern=r"^https?://[!-~]+$")] | None = None  #: where others reach us, for absolute links
 
 
 class ScheduleSettings(_Model):

@@ -351,3 +351,11 @@ def test_every_setting_says_in_a_comment_what_it_is_for(name):
     # Sections are described where they are defined.
     sections = {"landing", "warehouse", "ledger", "worker", "sandbox", "salesforce", "api"}
     assert silent <= (sections if name == "EnvironmentSettings" else set())
+
+
+@pytest.mark.parametrize(
+    "url", ["novade.example.org", "ftp://novade.example.org", "https://a b", "https://a\r\nX-Evil: 1"]
+)
+def test_an_address_that_no_answer_could_carry_is_refused(url):
+    with pytest.raises(ConfigurationError, match="api"):
+        load_settings(environ={"NOVADE_API_URL": url})
