@@ -50,7 +50,7 @@ class Client:
     """Speaks ASGI to the routes, byte by byte as a stranger could."""
 
     def __init__(self, ledger: Ledger | None, token: str | None = TOKEN, **more: str) -> None:
-        environ = more if token is None else {"NOVADE_API_TOKEN": token, **more}
+        environ = {"NOVADE_HOME": "/nowhere", **more} | ({} if token is None else {"NOVADE_API_TOKEN": token})
         environment = load_settings(environ=environ)
         self.app = Starlette(routes=api.routes(api.Console(environment=environment, ledger=ledger)))
 
