@@ -302,11 +302,15 @@ def _under_way(connection: Connection, ids: Sequence[int]) -> Sequence[Any]:
 
 
 def _withdraw(connection: Connection, backfill_id: int, now: datetime) -> None:
-    """End the run that waits in the queue; its window waits again."""
+    """End the run that waits in the queue; its window waits again. What a person asked for stays."""
     _follow(connection, backfill_id)
     withdrawn = connection.execute(
         update(Run)
-        .where(Run.backfill_id == backfill_id, Run.state == RunState.QUEUED.value)
+        .where(
+            Run.backfill_id == backfill_id,
+            Run.state == RunState.QUEUED.value,
+            Run.origin.in_(("backfill", "retry")),
+        )
         .values(
             state=RunState.CANCELLED.value,
             ended_at=now,
