@@ -31,6 +31,12 @@ _pages = {
             help="Bring streams here now.",
         ),
         st.Page(
+            _HERE / "flow" / "schedules.py",
+            title="Schedules",
+            url_path="schedules",
+            help="Will it run, did it run on time?",
+        ),
+        st.Page(
             _HERE / "flow" / "runs.py",
             title="Runs",
             url_path="runs",

@@ -71,6 +71,12 @@ def next_due(spec: ScheduleSpec, after: datetime, now: datetime, count: int = 5)
     return tuple(islice((instant for instant in due if instant > now), count))
 
 
+def upcoming(found: Sequence[Schedule], now: datetime, count: int = 5) -> list[tuple[datetime, Schedule]]:
+    """The next due fires of several schedules that ask for runs, in order."""
+    due = [(at, s) for s in found if not s.is_canary for at in s.next_fires(now, count)]
+    return sorted(due, key=lambda pair: pair[0])[:count]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FireFacts:
     """A booked fire."""
@@ -125,11 +131,15 @@ def fires(
     since: datetime,
     until: datetime,
     schedule_id: int | None = None,
+    without: int | None = None,
     states: Sequence[FireState] = (),
     before: int | None = None,
     limit: int = 500,
 ) -> tuple[FireFacts, ...]:
-    """Fires that were due in a window, the latest first; ``before`` goes on behind the fire of this id."""
+    """Fires that were due in a window, the latest first; ``before`` goes on behind the fire of this id.
+
+    ``schedule_id`` asks for one schedule alone, ``without`` for all but one.
+    """
     query = (
         select(Fire.__table__, ScheduleRow.name)
         .join(ScheduleRow, ScheduleRow.id == Fire.schedule_id)
@@ -139,6 +149,8 @@ def fires(
     )
     if schedule_id is not None:
         query = query.where(Fire.schedule_id == schedule_id)
+    if without is not None:
+        query = query.where(Fire.schedule_id != without)
     if states:
         query = query.where(Fire.state.in_([s.value for s in states]))
     with ledger.read() as connection:

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 
 import streamlit as st
 
-from novade_core.ledger import queries, summaries
+from novade_core.ledger import queries, schedules, summaries
 from novade_core.ledger.models import RunState
 from novade_core.monitoring.freshness import Freshness, FreshState, freshness_of
 from pages.ui import page, status, tables, words
@@ -292,6 +292,22 @@ def summary() -> None:
     findings(now)
 
 
+def comes_next(now: datetime) -> None:
+    """The next five fires."""
+    found = services.read(schedules.schedules)
+    due = schedules.upcoming(found, now)
+    if not due:
+        paused = any(s.paused_at is not None for s in found)
+        said = "Every schedule is paused." if paused else "Nothing is scheduled."
+        show(tag("p", link(said, address("schedules")), class_="nv-aside"))
+        return
+    parts = [
+        [link(s.spec.name, address("schedules", schedule=s.spec.name)), " ", words.when(at, now, services.zone())]
+        for at, s in due
+    ]
+    show(tag("p", link("Comes next", address("schedules")), ": ", join(", ", parts), ".", class_="nv-aside"))
+
+
 @st.fragment(run_every=services.interval(live=_live))
 def under_way() -> None:
     """What runs now, what is queued."""
@@ -302,6 +318,7 @@ def under_way() -> None:
     queued = sum(r.state is RunState.QUEUED for r in runs)
     status.section("Now and next")
     page.worker_notice(services, queued=queued)
+    comes_next(now)
     if not runs:
         show(
             tag("p", "Nothing runs and nothing is queued. ", link("Start a sync.", address("sync")), class_="nv-aside")

@@ -38,8 +38,17 @@ COMPARISONS = {
     "differs": ("difference", "bad"),
     "unknown": ("help", "mute"),
 }
+FIRES = {
+    "on time": ("check_circle", "good"),
+    "late": ("schedule", "warn"),
+    "skipped": ("redo", "mute"),
+    "missed": ("event_busy", "bad"),
+}
+SCHEDULES = {"active": ("event_available", "good"), "paused": ("pause_circle", "mute")}
+#: What is odd about something that went well.
+MARKS = {"no rows": ("exposure_zero", "warn")}
 SEVERITIES = {"fail": ("error", "bad"), "warn": ("warning", "warn"), "info": ("info", "mute")}
-_ALL = STREAMS | RUNS | BACKFILLS | COMPARISONS | SEVERITIES
+_ALL = STREAMS | RUNS | BACKFILLS | COMPARISONS | FIRES | SCHEDULES | MARKS | SEVERITIES
 
 
 def icon(name: str) -> Markup:

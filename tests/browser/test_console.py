@@ -12,11 +12,12 @@ import urllib.request
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
 from novade_core.settings import PROJECT
-from tests.pages import seed
+from tests.pages import seed, seed_schedules
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
@@ -42,6 +43,8 @@ class Console:
         ledger = seed.ledger_at(home)
         self.ids = seed.failed(ledger, message=seed.HOSTILE if hostile else None)
         seed.backfilled(ledger)
+        odd = (seed_schedules.spec(seed.HOSTILE[:100]),) if hostile else ()
+        seed_schedules.scheduled(ledger, trouble=tuple(seed_schedules.TROUBLE), more=odd)
         ledger.close()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -148,12 +151,21 @@ def views(console: Console) -> dict[str, str]:
         "sync": "/sync?streams=salesforce.contact,salesforce.lead&kind=backfill",
         "backfills": "/sync?streams=salesforce.contact&kind=backfill&chunk=month&since=2024-01-01T00:00&backfill=3",
         "runs": "/runs",
+        "schedules": "/schedules",
+        "one schedule": "/schedules?schedule=every+quarter",
+        "edited schedule": "/schedules?schedule=every+quarter&view=edit",
         "failed run": f"/runs?run={console.ids['failed']}",
         "running run": f"/runs?run={console.ids['running']}",
     }
 
 
-@pytest.mark.parametrize("view", ["overview", "sync", "backfills", "runs", "failed run", "running run"])
+VIEWS = (
+    "overview", "sync", "backfills", "schedules", "one schedule", "edited schedule", "runs", "failed run",
+    "running run",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_view_is_quiet_fits_and_is_accessible(browser, console, view, scheme):
     from axe_playwright_python.sync_playwright import Axe
@@ -235,6 +247,8 @@ def test_markup_in_data_is_text(browser, hostile):
         "/",
         "/runs",
         "/sync?streams=salesforce.contact",
+        "/schedules",
+        "/schedules?" + urlencode({"schedule": seed.HOSTILE[:100], "view": "edit"}),
         f"/runs?run={hostile.ids['failed']}",
         f"/runs?run={hostile.ids['partial']}",
     ):
@@ -255,6 +269,16 @@ def test_what_asks_for_a_sync_confirms_with_a_link(browser, console):
         assert "Salesforce User" in table.inner_text()
         assert "queued" in table.inner_text()
         assert table.locator("a").first.get_attribute("href").startswith("/runs?run=")
+
+
+def test_a_schedule_is_paused_and_resumed_by_clicking(browser, console):
+    with Visit(browser, f"{console.url}/schedules") as visit:
+        visit.tab.get_by_role("table", name="All schedules").get_by_role("link", name="weekly reload").click()
+        visit.tab.get_by_role("button", name="Pause").click()
+        visit.tab.locator(".nv-headline", has_text="is paused by local").wait_for(timeout=20_000)
+        visit.tab.get_by_role("button", name="Resume").click()
+        visit.tab.locator(".nv-notice", has_text="fires again from now on").wait_for(timeout=20_000)
+        assert visit.errors == []
 
 
 def test_health_and_metrics(console):
