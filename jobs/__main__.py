@@ -133,10 +133,10 @@ def execute(run_id: int, environment: EnvironmentOption = None, as_json: JsonOpt
 
     with errors(as_json=as_json):
         services = build_services(ready(load_settings(environment)))
-        # The worker stops: files are tidied on the way out, the run is asked for again and goes on from here.
+        # Until the run is claimed there is nothing to end in order.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            outcome = perform(services, run_id)
+            outcome = perform(services, run_id, as_worker=True)
         except RetryableError as error:
             say(error.message)
             raise typer.Exit(HELD) from None

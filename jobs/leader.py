@@ -22,6 +22,10 @@ _KEPT = timedelta(days=30)
 _TIDY_SECONDS = 3600.0
 
 
+class _ClockJumped(Exception):
+    pass
+
+
 class Leader:
     """This worker's part in scheduling. ``tick()`` leads where nobody else does, and then books.
 
@@ -29,7 +33,8 @@ class Leader:
     lease lengths, so that another one takes over. Where there is none, the new time is taken for good.
     """
 
-    def __init__(self, services: Services, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, services: Services, watcher: leases.Watcher, *, clock: Callable[[], datetime] = utc_now) -> None:
+        """``watcher``: judges the leader; whoever gives it notes our writes in it at each beat."""
         self._ledger = services.ledger
         self._settings = services.environment.worker
         self._clock = clock
@@ -38,7 +43,7 @@ class Leader:
             on_time_seconds=self._settings.on_time_seconds,
             booked_by=leases.own_name(),
         )
-        self._watcher = leases.Watcher(self._settings.lease_seconds)
+        self._watcher = watcher
         self._fence: int | None = None
         self._beat_at = 0.0
         self._tidied = time.monotonic()
@@ -52,15 +57,21 @@ class Leader:
 
     def tick(self) -> tuple[int, datetime | None]:
         """Book what is due; answers the runs asked for and when the next fire is due (None: not ours to know)."""
-        if self._stands_aside() or not (self.leads or self._take()):
-            return 0, None
         try:
-            booked = fires.book(self._ledger, fence=self._fence, clock=self._clock, rules=self._rules)
+            self._now()
+            if time.monotonic() < self._aside_until or not (self.leads or self._take()):
+                return 0, None
+            booked = fires.book(self._ledger, fence=self._fence, clock=self._now, rules=self._rules)
             self._beat(moved=booked.fires > 0)
             fed = backfills.feed(self._ledger, now=self._clock())
         except LeaseLost:
             _log.warning("another worker schedules now")
             self._fence = None
+            return 0, None
+        except _ClockJumped as jump:
+            _log.warning("%s; this worker does not schedule for a while", jump)
+            self._aside_until = time.monotonic() + 2 * self._settings.lease_seconds
+            self.step_down()
             return 0, None
         if time.monotonic() - self._tidied > _TIDY_SECONDS:
             self._tidied = time.monotonic()
@@ -74,15 +85,14 @@ class Leader:
                 leases.release(connection, stream=SCHEDULER, fence=self._fence)
             self._fence = None
 
-    def _stands_aside(self) -> bool:
+    def _now(self) -> datetime:
+        """The clock, each time held against the machine's count of seconds since the last look."""
         now, count = self._clock(), time.monotonic()
         jumped = (now - self._steady[0]).total_seconds() - (count - self._steady[1])
         self._steady = (now, count)
         if abs(jumped) > self._settings.clock_step_seconds:
-            _log.warning("the clock jumped by %.0f s; this worker does not schedule for a while", jumped)
-            self._aside_until = count + 2 * self._settings.lease_seconds
-            self.step_down()
-        return count < self._aside_until
+            raise _ClockJumped(f"the clock jumped by {jumped:.0f} s")
+        return now
 
     def _take(self) -> bool:
         with self._ledger.read() as connection:

@@ -43,7 +43,7 @@ class Worker:
         self._services: Services = build_services(environment)
         self._clock = clock
         self._supervisor = Supervisor(self._services, clock=clock, wake=self._wake)
-        self._leader = Leader(self._services, clock=clock)
+        self._leader = Leader(self._services, self._supervisor.watcher, clock=clock)
         self._kind = kind
         self._lock = threading.Lock()
         self._stopped = False
@@ -113,6 +113,8 @@ class Worker:
             try:
                 if self._sandbox_ready:
                     self._supervisor.tick()
+                else:
+                    self._supervisor.beat()
             except NovadeError as error:
                 # The next tick tries again; runs stay queued meanwhile and the page says that nothing takes them.
                 _log.error("%s %s", error.message, error.hint)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -30,12 +29,13 @@ class Stalls:
         self._seen: dict[int, tuple[tuple[Any, ...], float]] = {}
         self._limits: dict[int, float] = {}
 
-    def is_stalled(self, run_id: int, subject: str, progress: Mapping[str, Any] | None, now: datetime) -> bool:
+    def is_stalled(self, run_id: int, subject: str, progress: Mapping[str, Any] | None) -> bool:
         """Look at a run now; call it again later to let time judge."""
         value = progress or {}
         sign = tuple(value.get(key) for key in ("step", "rows", "bytes", "signs"))
         seen, since = self._seen.get(run_id, (None, 0.0))
-        if seen != sign or _waits(value.get("waiting"), now):
+        # The run itself ends what it says of a wait; its clock is not compared with ours.
+        if seen != sign or value.get("waiting") is not None:
             self._seen[run_id] = (sign, time.monotonic())
             return False
         return time.monotonic() - since > self._limit(run_id, subject)
@@ -64,10 +64,3 @@ class Stalls:
                 limit = min(limit, max(3 * max(pauses), self._settings.stall_floor_seconds))
             self._limits[run_id] = limit
         return self._limits[run_id]
-
-
-def _waits(waiting: Mapping[str, Any] | None, now: datetime) -> bool:
-    if waiting is None:
-        return False
-    until = waiting.get("until")
-    return until is None or datetime.fromisoformat(until) > now

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,7 @@ from sqlalchemy import func, select, update
 
 from jobs.stalls import Stalls
 from novade_core.ledger import leases
-from novade_core.ledger.models import Lease, Run, RunState, WorkerRow
+from novade_core.ledger.models import ENDED, Lease, Run, RunState, WorkerRow
 from novade_core.ledger.queue import Ending, abandon, fail_queued, queued
 from novade_core.settings import PROJECT
 from novade_core.wiring import Services, utc_now
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 #: Exit code of a child whose stream another worker holds; its run stays queued.
 HELD = 75
+#: A child that is killed so often before it claims its run is not started again.
+_KILLED_AT_MOST = 3
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Child:
     run_id: int
     subject: str
     source: str
+    idle_since: float | None = None  #: when we first saw that its run had ended, monotonic
 
 
 class Supervisor:
@@ -54,8 +58,9 @@ class Supervisor:
         self._clock = clock
         self._wake = wake  #: called from another thread when a child has ended
         self._children: list[Child] = []
-        self._watcher = leases.Watcher(self._settings.lease_seconds)
+        self.watcher = leases.Watcher(self._settings.lease_seconds)  #: its writes are noted at each beat
         self._stalls = Stalls(services)
+        self._unclaimed: Counter[int] = Counter()  #: run -> children that died before they claimed it
         self._cancels: dict[int, float] = {}  #: run -> when we first saw that its end was asked for, monotonic
 
     def tick(self) -> None:
@@ -123,14 +128,18 @@ class Supervisor:
 
     def _start(self, run: Any) -> None:
         environment = self._services.environment
-        command = [sys.executable, "-m", "jobs", "execute", str(run.id), "--environment", environment.name]
         environ = {**os.environ, "NOVADE_CONFIG": str(environment.file), "NOVADE_HOME": str(environment.home)}
         process = subprocess.Popen(
-            command, cwd=PROJECT, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            self.command(run.id), cwd=PROJECT, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         self._children.append(Child(process=process, run_id=run.id, subject=run.subject, source=run.source))
         # The next tick is a second away; the end of a child is known at once.
         threading.Thread(target=self._await, args=(process,), name=f"child of run {run.id}", daemon=True).start()
+
+    def command(self, run_id: int) -> list[str]:
+        """What executes a run."""
+        name = self._services.environment.name
+        return [sys.executable, "-m", "jobs", "execute", str(run_id), "--environment", name]
 
     def _await(self, process: subprocess.Popen[bytes]) -> None:
         process.wait()
@@ -141,9 +150,37 @@ class Supervisor:
             self._children.remove(child)
             if child.process.returncode not in (0, HELD):
                 self._fail_if_never_claimed(child.run_id, child.process.returncode)
+        self._end_idle()
+
+    def _end_idle(self) -> None:
+        """Kill children that live on after their run has ended: another worker took it over while they hung.
+
+        They may not write any more, but they keep the warehouse's file open and take a place here.
+        """
+        if not self._children:
+            return
+        with self._services.ledger.read() as connection:
+            ended = set(
+                connection.execute(
+                    select(Run.id).where(Run.id.in_([c.run_id for c in self._children]), Run.state.in_(ENDED))
+                ).scalars()
+            )
+        for child in self._children:
+            if child.run_id not in ended:
+                continue
+            child.idle_since = child.idle_since or time.monotonic()
+            if time.monotonic() - child.idle_since > self._settings.stop_seconds:
+                _log.warning("the process of run %s outlived its run and is ended", child.run_id)
+                child.process.kill()
 
     def _fail_if_never_claimed(self, run_id: int, code: int) -> None:
-        """A child that dies before it claims its run (a broken installation) must not be started for ever."""
+        """A child that dies before it claims its run (a broken installation) must not be started for ever.
+
+        One that somebody killed is started again, a few times.
+        """
+        self._unclaimed[run_id] += 1
+        if code < 0 and self._unclaimed[run_id] < _KILLED_AT_MOST:
+            return
         fail_queued(
             self._services.ledger,
             run_id=run_id,
@@ -179,21 +216,21 @@ class Supervisor:
             holder = run.holder or run.worker
             if holder is None:
                 continue
-            if self._watcher.is_expired(run.subject, holder, run.beat or 0):
+            if self.watcher.is_expired(run.subject, holder, run.beat or 0):
                 ending: Ending = "WorkerStopped" if run.id in (stopped or ()) else "WorkerVanished"
                 self._abandon(run.id, run.subject, run.holder, run.beat, ending)
             elif run.state == RunState.CANCELLING:
                 self._press(run.id, holder)
-            elif self._stalls.is_stalled(run.id, run.subject, run.progress, self._clock()):
+            elif self._stalls.is_stalled(run.id, run.subject, run.progress):
                 self._end_stalled(run.id, run.subject, holder)
         self._cancels = {r.id: self._cancels[r.id] for r in running if r.id in self._cancels}
         self._stalls.keep_only({run.id for run in running})
         for lease in others:
-            if self._watcher.is_expired(lease.stream, lease.holder, lease.beat):
+            if self.watcher.is_expired(lease.stream, lease.holder, lease.beat):
                 with self._services.ledger.write() as connection:
                     leases.take_away(connection, stream=lease.stream, holder=lease.holder, beat=lease.beat)
         for worker in workers:
-            if self._watcher.is_expired(f"worker {worker.id}", worker.id, worker.beat):
+            if self.watcher.is_expired(f"worker {worker.id}", worker.id, worker.beat):
                 with self._services.ledger.write() as connection:
                     connection.execute(
                         update(WorkerRow)
@@ -236,10 +273,13 @@ class Supervisor:
     def beat(self) -> None:
         """Show that this worker lives, and learn that the ledger takes writes."""
         with self._services.ledger.write() as connection:
+            # Who was taken for dead and woke up is there again.
             connection.execute(
-                update(WorkerRow).where(WorkerRow.id == leases.own_name()).values(beat=WorkerRow.beat + 1)
+                update(WorkerRow)
+                .where(WorkerRow.id == leases.own_name())
+                .values(beat=WorkerRow.beat + 1, stopped_at=None)
             )
-        if not self._watcher.note_write():
+        if not self.watcher.note_write():
             self._stalls.forget()
 
 

@@ -34,10 +34,6 @@ class Claimed:
     requested_by: str
 
 
-#: Waits before each further attempt, in seconds; one more attempt than there are waits.
-RETRY_SECONDS = (10.0, 30.0, 90.0, 270.0)
-
-
 def queued(connection: Connection, now: datetime) -> Sequence[Any]:
     """Runs that may start now, the most urgent first; those of streams that somebody works on are left out."""
     held = select(Lease.stream).where(Lease.holder.is_not(None))

@@ -23,9 +23,7 @@ from typing import Any
 from novade_core.errors import (
     DataRejected,
     ExtractionLost,
-    LeaseLost,
     NovadeError,
-    RunCancelled,
     TransferBroken,
     WindowTooLarge,
 )
@@ -113,7 +111,10 @@ class Execution:
             with self.pulse:
                 state, headline = self._steps(source, self.pulse)
         except (Exception, KeyboardInterrupt) as raised:
-            error = proof.as_error(raised, self.run.id, self.tools.temp)
+            cause = self.pulse.cause(raised)
+            if isinstance(cause, SystemExit):
+                raise cause from raised
+            error = proof.as_error(cause, self.run.id, self.tools.temp)
         finally:
             if source is not None:
                 with suppress(NovadeError):  # the run counts, not what is known of its source
@@ -167,11 +168,12 @@ class Execution:
             try:
                 with warehouse.session() as session, self.pulse.interruptible(session.interrupt):
                     yield session
-            except NovadeError as error:
+            except (NovadeError, RuntimeError) as error:
                 # An interrupted statement is no fault of the warehouse.
-                if self.pulse.cancelled and not isinstance(error, RunCancelled | LeaseLost):
-                    self.pulse.check()
-                raise
+                cause = self.pulse.cause(error)
+                if cause is error:
+                    raise
+                raise cause from error
 
     def _note_context(self, source: Source) -> None:
         """What the run works with, so that a later one can say what changed since."""

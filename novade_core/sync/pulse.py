@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -42,6 +43,8 @@ class Pulse:
         self._shield = False
         self._too_late = False
         self._end_asked = False
+        self._stopping = False
+        self._over = False
         self._interrupts: list[Callable[[], None]] = []
         self._moved = time.monotonic()
         self._stillest = 0.0
@@ -57,6 +60,7 @@ class Pulse:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over = True
         self._stop.set()
         self._thread.join(timeout=35)
 
@@ -77,13 +81,15 @@ class Pulse:
         until = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
         ends = None if seconds is None else time.monotonic() + seconds
         with self._lock:
+            self._note_movement()
+            self._moved = ends or math.inf
             self._wait = (ends, {"for": reason, "until": until.isoformat() if until else None})
 
     def waited(self) -> None:
         """The wait is over."""
         with self._lock:
             self._wait = None
-            self._note_movement()
+            self._moved = time.monotonic()
 
     @property
     def stillest_ms(self) -> int:
@@ -121,9 +127,11 @@ class Pulse:
         return self._cancel
 
     def check(self) -> None:
-        """Raise RunCancelled or LeaseLost if either was learnt."""
+        """Raise RunCancelled or LeaseLost if either was learnt, SystemExit where the process was told to end."""
         if self._lost is not None:
             raise self._lost
+        if self._stopping:
+            raise SystemExit(128 + signal.SIGTERM)
         if self._cancel and not self._too_late:
             raise RunCancelled("The run was cancelled.")
 
@@ -147,23 +155,39 @@ class Pulse:
     def unshield(self, *, last: bool = False) -> None:
         """COMMIT has ended; after the last one of the run a cancel comes too late. Ends here if that was asked for."""
         with self._lock:
-            self._shield = False
+            # In this order: a signal may come between the two.
             self._too_late = self._too_late or last
+            self._shield = False
             ask = self._end_asked
         if ask:
             self.interrupt()
 
     def interrupt(self) -> None:
         """From a signal, in the main thread: raise RunCancelled where the beat heard of a cancel, else end the
-        process (SystemExit; the run is asked for again and goes on). A COMMIT goes on first.
+        process (SystemExit; the run is asked for again and goes on). A COMMIT goes on first, and so does a run that
+        is about to record its end. What is raised inside a DuckDB call comes out of it as a RuntimeError; see
+        ``cause``.
         """
+        if self._over:
+            return
         if self._shield:
             self._end_asked = True
             return
         self._end_asked = False
-        if not self._cancel:
-            raise SystemExit(128 + signal.SIGTERM)
+        self._stopping = not self._cancel
         self.check()
+
+    def cause(self, raised: BaseException) -> BaseException:
+        """What ended the run, where ``raised`` came out of it: an end that was asked for surfaces as a fault of
+        whatever it interrupted.
+        """
+        if isinstance(raised, LeaseLost | RunCancelled):
+            return raised
+        try:
+            self.check()
+        except (LeaseLost, RunCancelled, SystemExit) as asked:
+            return asked
+        return raised
 
     def _loop(self) -> None:
         while not self._stop.wait(self._interval):

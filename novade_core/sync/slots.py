@@ -42,7 +42,8 @@ class Slots:
     def hold(self, kind: str, count: int, called: str) -> Iterator[None]:
         """Wait for one of ``count`` slots of a kind and hold it. ``called`` is what people read while it waits."""
         name, fence = self._take(kind, count, called)
-        self._pulse.slots[name] = fence
+        # The beat reads them from its own thread, so the mapping is replaced and never changed.
+        self._pulse.slots = {**self._pulse.slots, name: fence}
         try:
             yield
         finally:

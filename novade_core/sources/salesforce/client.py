@@ -41,6 +41,8 @@ from novade_core.sources.salesforce.faults import SessionExpired, fault, login_f
 
 _log = logging.getLogger(__name__)
 _USAGE = re.compile(r"api-usage=(\d+)/(\d+)")
+#: The allocation rolls over 24 hours; looking twice an hour finds what became free.
+QUOTA_SECONDS = 1800.0
 
 
 class _Loopback(HTTPAdapter):
@@ -281,6 +283,7 @@ class Client:
                 f"Salesforce has {self._used:,} of {self._allowed:,} daily API calls used; the last "
                 f"{self.settings.api_reserve_percent} % are reserved, so the run stopped while {doing}.",
                 hint="Wait until the rolling 24-hour allocation frees calls, or lower salesforce.api_reserve_percent.",
+                retry_after=QUOTA_SECONDS,
             )
 
     def facts(self) -> Facts:
