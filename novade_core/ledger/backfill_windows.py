@@ -25,7 +25,7 @@ Window = tuple[datetime, datetime]
 MOST = 2_000
 #: Finished plans, and runs of a stream, that are looked at. What lies further back counts as not read: that costs
 #: a needless reading, never a gap.
-_PLANS, _RUNS = 5_000, 50_000
+_PLANS, _RUNS = 30_000, 50_000
 #: The part of a plan's window that was cut in two; its halves follow it.
 _HALVED = "halved"
 #: Ends after which a window is worth reading again.

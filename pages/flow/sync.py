@@ -261,7 +261,7 @@ if _refused := st.session_state.get("sync_refused"):
 
 if _opened := st.session_state.get("sync_opened"):
     _names = words.listed([f"Backfill {i}" for i in _opened])
-    status.notice(f"{_names} {'is' if len(_opened) == 1 else 'are'} open; the windows are below.", level="info")
+    status.notice(f"{_names} {'was' if len(_opened) == 1 else 'were'} started; the windows are below.", level="info")
 
 _live = any(r.state is not RunState.QUEUED for r in services.read(queries.open_runs))
 _started: list[int] = st.session_state.get("sync_started", [])

@@ -247,8 +247,10 @@ def listed(services: Services) -> None:
                 tag("code", "python -m jobs worker"),
                 ".",
             )
-        for one in facts:
-            _drawn(services, one, now, whole=one.state in ALIVE or one.id == wanted)
+        mine = st.session_state.get("sync_opened", [])
+        for place, one in enumerate(facts):
+            # Whoever has watched one fill wants to see it whole at the end.
+            _drawn(services, one, now, whole=place == 0 or one.state in ALIVE or one.id in mine)
 
     drawn()
 

@@ -71,7 +71,7 @@ def test_many_windows_ask_once_then_the_grid_is_there(ledger, visit):
     assert not app.exception
     [facts] = listing(ledger)
     assert (facts.stream, facts.windows, facts.requested_by) == ("salesforce.lead", 5, "local")
-    assert "Backfill 1 is open" in plain(app)
+    assert "Backfill 1 was started" in plain(app)
     assert len(cells(app)) == 5
     assert cells(app)[0] == "2024-01-01 to 2024-02-01: waiting."
     assert cells(app)[-1] == "2024-05-01 to 2024-05-15: waiting."
