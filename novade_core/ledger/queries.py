@@ -70,6 +70,10 @@ class RunRow:
     error_kind: str | None
     error_message: str | None
     progress: dict[str, Any] | None
+    notice: str | None  #: what is odd about a success
+    retry_of: int | None
+    fire_id: int | None
+    backfill_id: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,7 @@ class RunDetail(RunRow):
     error_origin: str | None
     error_hint: str | None
     code_version: str | None
+    context: dict[str, Any] | None  #: what it ran with; None: it ended before it could note that
     steps: tuple[StepRow, ...] = ()
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import streamlit as st
@@ -19,6 +19,8 @@ from pages.ui.page import Services
 
 #: What a spreadsheet takes for the start of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: A run that says nothing for longer than this hangs, or its machine does.
+_SILENCE = timedelta(seconds=15)
 
 
 @dataclass(frozen=True)
@@ -111,18 +113,21 @@ def run_link(run_id: int | None, text: Any = None, *, title: str | None = None) 
 
 
 def progress(run: RunRow, now: datetime) -> Markup:
-    """Bar and words of a run under way: rows, rate, what remains."""
+    """Bar and words of a run under way: step, rows, bytes, rate, what remains; what it waits for, if it waits."""
     value: Mapping[str, Any] = run.progress or {}
     rows, total, rate = value.get("rows"), value.get("total"), value.get("rows_per_second")
+    waiting = value.get("waiting")
     said: list[Any] = [status.badge(run.state.value)]
     if value.get("step"):
-        said.append(str(value["step"]))
+        said.append(words.STEPS.get(value["step"], str(value["step"])))
     if rows is not None:
         said.append(f"{words.number(rows)} of {words.number(total)} rows" if total else f"{words.number(rows)} rows")
-    if rate:
+    if value.get("bytes"):
+        said.append(words.size(value["bytes"]))
+    if rate and not waiting:
         said.append(f"{words.number(rate)} rows/s")
         if total and rows is not None and total > rows:
-            said.append(f"about {words.duration((total - rows) / rate)} left")
+            said.append(f"about {words.duration(round((total - rows) / rate))} left")
     if run.started_at is not None:
         said.append(["for ", words.duration((now - run.started_at).total_seconds())])
     share = None if not total or rows is None else min(100.0, 100.0 * rows / total)
@@ -136,12 +141,53 @@ def progress(run: RunRow, now: datetime) -> Markup:
         aria_valuemin="0",
         aria_valuemax="100",
     )
-    message = value.get("message")
+    lines = [_waits(waiting, now) if waiting else None, _silent(value.get("at"), now), value.get("message")]
     return Markup(
         tag("div", [tag("span", part) for part in said], class_="nv-row")
         + bar
-        + (tag("div", message, class_="nv-mute-text") if message else "")
+        + join("", [tag("div", line, class_="nv-mute-text") for line in lines if line])
     )
+
+
+def _waits(waiting: Mapping[str, Any], now: datetime) -> Markup | None:
+    """``{"for", "until"}``: with a countdown where its end is known."""
+    reason = str(waiting.get("for") or "something").rstrip(".")
+    if not waiting.get("until"):
+        return join(" ", [status.badge("waiting"), f"for {reason}."])
+    until = datetime.fromisoformat(waiting["until"])
+    if until <= now:
+        return None
+    left = tag("strong", f"{words.countdown(until, now)} left")
+    clock = words.clock(until, words.zone_of(st.context.timezone))
+    return join("", [status.badge("waiting"), " ", left, f", until {clock}: {reason}."])
+
+
+def _silent(at: str | None, now: datetime) -> str | None:
+    """Progress is published each second or so; silence says that something hangs."""
+    silence = now - datetime.fromisoformat(at) if at else _SILENCE
+    return (
+        f"Nothing was heard of it for {words.duration(int(silence.total_seconds()))}." if silence > _SILENCE else None
+    )
+
+
+def why_queued(services: Services, run: RunRow, others: Iterable[RunRow], now: datetime) -> list[Any]:
+    """Why a queued run has not started, from what else is open."""
+    if run.not_before is not None and run.not_before > now:
+        total = max(len(services.environment.worker.retry_seconds) + 1, run.attempt)
+        which = f"Attempt {run.attempt} of {total}" if run.attempt > 1 else "It"
+        left = tag("strong", words.countdown(run.not_before, now))
+        return [which, " starts in ", left, ", at ", words.clock(run.not_before, services.zone()), "."]
+    running = [r for r in others if r.state is not RunState.QUEUED]
+    same = next((r for r in running if r.subject == run.subject), None)
+    if same is not None:
+        return ["Waits for ", run_link(same.id), ", which works on the same stream."]
+    # A run that loads has given its place at the source back.
+    reading = sum(r.source == run.source and (r.progress or {}).get("step") != "load" for r in running)
+    if reading >= services.environment.slots(run.source):
+        return [f"Waits for a free place at {run.source.capitalize()}: {words.counted(reading, 'run')} read from it."]
+    if len(running) >= services.environment.worker.max_runs:
+        return [f"Waits for a free worker: {words.counted(len(running), 'run')} under way."]
+    return ["Waits for a worker."]
 
 
 def open_runs(services: Services, runs: Sequence[RunRow], now: datetime) -> None:
@@ -157,10 +203,12 @@ def open_runs(services: Services, runs: Sequence[RunRow], now: datetime) -> None
         if run.state is not RunState.QUEUED:
             items.append(tag("div", tag("div", name, class_="nv-row"), progress(run, now), class_="nv-item"))
             continue
-        waits: list[Any] = ["asked ", words.when(run.requested_at, now, zone), " by ", run.requested_by]
-        if run.not_before is not None and run.not_before > now:
-            waits += [", try ", str(run.attempt), " starts ", words.when(run.not_before, now, zone)]
-        parts = [tag("div", name, class_="nv-row"), tag("div", status.badge("queued"), " ", waits)]
+        asked = ["asked ", words.when(run.requested_at, now, zone), " by ", run.requested_by]
+        why = why_queued(services, run, runs, now)
+        parts = [
+            tag("div", name, tag("span", asked, class_="nv-mute-text"), class_="nv-row"),
+            tag("div", status.badge("queued"), " ", why),
+        ]
         items.append(tag("div", parts, class_="nv-item"))
     show(tag("div", items, class_="nv-list"))
 
@@ -189,7 +237,7 @@ def runs(services: Services, rows: Sequence[RunRow], now: datetime) -> None:
                 words.when(run.requested_at, now, zone),
                 words.duration(took(run, now)),
                 words.number(run.loaded),
-                said(run),
+                [no_rows(run), said(run)],
             )
         )
     show(table(columns, body, caption="Runs, newest first"))
@@ -198,6 +246,11 @@ def runs(services: Services, rows: Sequence[RunRow], now: datetime) -> None:
 def took(run: RunRow, now: datetime) -> float | None:
     """Seconds from start to end, or until now."""
     return None if run.started_at is None else ((run.ended_at or now) - run.started_at).total_seconds()
+
+
+def no_rows(run: RunRow) -> Markup | None:
+    """The mark of a success that read nothing where rows are usual."""
+    return None if run.notice is None else tag("span", status.badge("no rows", title=run.notice), " ")
 
 
 def said(run: RunRow) -> str:
@@ -212,7 +265,7 @@ def csv_of_runs(rows: Iterable[RunRow]) -> str:
     """Runs for a spreadsheet."""
     names = (
         "id", "subject", "kind", "state", "origin", "requested_by", "requested_at", "started_at", "ended_at",
-        "attempt", "read", "loaded", "rejected", "api_calls", "headline", "error_kind", "error_message",
+        "attempt", "read", "loaded", "rejected", "api_calls", "headline", "notice", "error_kind", "error_message",
     )  # fmt: skip
     return csv_text(names, ([getattr(run, name) for name in names] for run in rows))
 

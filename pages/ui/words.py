@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,6 +14,7 @@ from pages.ui.markup import Markup, tag
 DASH = "–"
 
 KINDS = {"incremental": "Incremental", "full": "Full reload", "backfill": "A window of the past"}
+STEPS = {"plan": "planning", "extract": "reading", "land": "landing", "load": "loading", "verify": "comparing"}
 _CONJUNCTION = " and "
 
 
@@ -83,6 +85,16 @@ def exact(instant: datetime, zone: tzinfo) -> str:
     """In the viewer's zone, then UTC."""
     local = instant.astimezone(zone)
     return utc(instant) if zone is UTC else f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()} · {utc(instant)}"
+
+
+def clock(instant: datetime, zone: tzinfo) -> str:
+    """14:03:20 in the viewer's zone; UTC is said where that is it."""
+    return f"{instant.astimezone(zone):%H:%M:%S}" + (" UTC" if zone is UTC else "")
+
+
+def countdown(until: datetime, now: datetime) -> str:
+    """24 s: how long it still takes; never less than a second."""
+    return spoken(timedelta(seconds=max(1, math.ceil((until - now).total_seconds()))))
 
 
 def when(instant: datetime | None, now: datetime, zone: tzinfo = UTC) -> Markup | str:
