@@ -23,8 +23,6 @@ def draw(services: Services, name: str) -> None:
     found = next((s for s in services.read(schedules.schedules) if s.spec.name == name), None)
     done = st.session_state.pop("schedule_done", None)
     if found is None:
-        if done is not None:
-            status.notice(done, level="info")
         status.empty(
             f"There is no schedule {name[:100]}.",
             link("Look at all schedules", address("schedules")),
@@ -181,6 +179,8 @@ def change(services: Services, request: Callable[..., None], name: str, done: st
     try:
         request(services.ledger, name, now=services.now(), who=services.who, rules=said.rules_of(services))
         st.session_state["schedule_done"] = done
+        if request is schedules.remove:
+            st.query_params.pop("schedule", None)
     except NovadeError as error:
         st.session_state["schedule_refused"] = (error.message, error.hint)
     services.forget()

@@ -27,6 +27,8 @@ _BAD = (FireState.MISSED, FireState.LATE, FireState.SKIPPED)
 
 def draw(services: Services) -> None:
     """The page without a schedule chosen."""
+    if done := st.session_state.pop("schedule_done", None):
+        status.notice(done, level="info")
 
     @st.fragment(run_every=services.interval(live=False))
     def moving() -> None:
@@ -271,10 +273,10 @@ def listed(services: Services, found: Sequence[Schedule], now: datetime) -> None
     columns = (
         Column("Schedule"),
         Column("State"),
-        Column("When", "nv-wide"),
+        Column("When"),
         Column("Streams", "nv-extra"),
         Column("Next fire", "nv-tight"),
-        Column("Last fire", "nv-tight"),
+        Column("Last fire"),
         Column("After an outage", "nv-extra", "What becomes of fires that nobody was there for"),
     )
     body = []
@@ -295,7 +297,7 @@ def listed(services: Services, found: Sequence[Schedule], now: datetime) -> None
                 [said.name_link(spec.name), marks],
                 said.state_of(schedule),
                 spec.timing.words(),
-                said.streams_in_words(services, spec),
+                said.streams_in_words(services, spec) if spec.streams else words.DASH,
                 words.when(next(iter(schedule.next_fires(now, 1)), None), now, zone),
                 words.DASH
                 if before is None

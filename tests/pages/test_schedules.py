@@ -264,6 +264,7 @@ def test_remove_asks_once(ledger, visit):
     app = press(app, "schedule_remove_confirm")
     assert QUARTER not in [s.spec.name for s in schedules.schedules(ledger)]
     assert "every quarter was removed" in plain(app)
+    assert headline(app).startswith("1 schedule promises ")
 
 
 def test_the_canary_cannot_be_removed_and_says_why(ledger, visit):
