@@ -6,19 +6,18 @@ So memory does not grow with the width of a row, and what is unchanged is never 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import duckdb
 
-from novade_core.errors import ConfigurationError, LeaseLost, SchemaFrozen
+from novade_core.errors import ConfigurationError, SchemaFrozen
 from novade_core.rowhash import quote, quote_path
 from novade_core.streams import Column, ColumnType, DeleteMode, LandedFile, LoadResult, SchemaPolicy, Stream
 from novade_core.warehouse.base import LoadOutcome, LoadRequest, SchemaChange
+from novade_core.warehouse.fence import Fence
 from novade_core.warehouse.schema import NOVADE_COLUMNS_DUCKDB, duckdb_type, sideline, widened
-
-_log = logging.getLogger(__name__)
 
 #: The part of a fenced transaction that differs: takes the request and the indexes of manifests not loaded yet.
 Work = Callable[[LoadRequest, Sequence[int]], LoadOutcome]
@@ -44,6 +43,7 @@ class DuckDBSession:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._c = connection
+        self._fence = Fence(execute=self._hit, table="novade.novade_fence")
 
     # Loading
 
@@ -56,44 +56,24 @@ class DuckDBSession:
         return self._fenced(request, self._swap)
 
     def _fenced(self, request: LoadRequest, work: Work) -> LoadOutcome:
-        """One transaction: fence first, then markers, then the work, the lease asked once more, COMMIT.
+        """One fenced transaction: markers, then the work on what is not loaded yet; see Fence.transaction."""
 
-        The fence is an UPDATE that must hit its row: a SELECT would let a stale holder commit.
-        """
-        stream = request.stream.id
-        self._c.execute(
-            "INSERT INTO novade.novade_fence SELECT ?, 0 "
-            "WHERE NOT EXISTS (SELECT 1 FROM novade.novade_fence WHERE stream = ?)",
-            [stream, stream],
-        )
-        self._c.execute("BEGIN")
-        try:
-            hit = self._c.execute(
-                "UPDATE novade.novade_fence SET fence = ? WHERE stream = ? AND fence <= ?",
-                [request.fence, stream, request.fence],
-            ).fetchone()
-            if hit is None or hit[0] != 1:
-                raise LeaseLost(f"A later holder than fence {request.fence} has loaded {stream}.")
+        def inside() -> tuple[LoadOutcome, dict[str, LoadResult]]:
             known = self._markers([m.load_id for m in request.manifests])
             fresh = [i for i, m in enumerate(request.manifests) if m.load_id not in known]
             outcome = LoadOutcome(results=(), changes=())
-            if fresh or work == self._swap:
+            # A replacement by no manifest at all empties the table; one whose manifests are all in has happened.
+            if fresh or (work == self._swap and not request.manifests):
                 outcome = work(request, fresh)
-                self._mark(request, outcome.results)
-            by_id = known | {r.load_id: r for r in outcome.results}
-            request.before_commit()
-            self._c.execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
+                self._mark(request, [r for r in outcome.results if r.load_id not in known])
+            return outcome, known | {r.load_id: r for r in outcome.results}
+
+        outcome, by_id = self._fence.transaction(request.stream.id, request.fence, inside, request.before_commit)
         return LoadOutcome(results=tuple(by_id[m.load_id] for m in request.manifests), changes=outcome.changes)
 
-    def _roll_back(self) -> None:
-        try:
-            self._c.execute("ROLLBACK")
-        except duckdb.Error as error:
-            # A failed COMMIT has rolled back by itself; the first error is the one to report.
-            _log.debug("nothing to roll back: %s", type(error).__name__)
+    def _hit(self, statement: str, parameters: Sequence[Any]) -> int:
+        row = self._c.execute(statement, list(parameters)).fetchone()
+        return int(row[0]) if row else 0
 
     def _markers(self, load_ids: Sequence[str]) -> dict[str, LoadResult]:
         rows = self._c.execute(
