@@ -43,7 +43,7 @@ def perform(services: Services, run_id: int, observer: Observer | None = None, *
     LeaseHeld where its holder lives on, ConfigurationError where the run is not queued any more.
     """
     from novade_core.ledger import leases
-    from novade_core.ledger.queue import claim
+    from novade_core.ledger.queue import claim, is_queued
     from novade_core.ledger.writer import RunWriter
     from novade_core.sync.engine import Execution
 
@@ -63,7 +63,7 @@ def perform(services: Services, run_id: int, observer: Observer | None = None, *
             )
             break
         except LeaseHeld:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or not is_queued(services.ledger, run_id):
                 raise
             time.sleep(min(0.5, lease_seconds / 10))
     try:

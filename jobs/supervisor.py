@@ -24,7 +24,7 @@ from sqlalchemy import func, select, update
 from jobs.stalls import Stalls
 from novade_core.ledger import leases
 from novade_core.ledger.models import ENDED, Lease, Run, RunState, WorkerRow
-from novade_core.ledger.queue import Ending, abandon, fail_queued, queued
+from novade_core.ledger.queue import Ending, abandon, fail_queued, queued, reserve, unreserve
 from novade_core.settings import PROJECT
 from novade_core.wiring import Services, utc_now
 
@@ -101,12 +101,13 @@ class Supervisor:
             run = self._next()
             if run is None:
                 return
-            self._start(run)
+            if reserve(self._services.ledger, run_id=run.id, worker=leases.own_name()):
+                self._start(run)
 
     def _next(self) -> Any:
         taken = {child.subject for child in self._children}
         with self._services.ledger.read() as connection:
-            waiting = queued(connection, self._clock())
+            waiting = queued(connection, self._clock(), leases.own_name())
             reading: dict[str, int] = {}
             for source in {run.source for run in waiting}:
                 busy = select(func.count()).where(Lease.stream.like(f"slot:{source}:%"), Lease.holder.is_not(None))
@@ -150,6 +151,7 @@ class Supervisor:
             self._children.remove(child)
             if child.process.returncode not in (0, HELD):
                 self._fail_if_never_claimed(child.run_id, child.process.returncode)
+            unreserve(self._services.ledger, run_id=child.run_id, worker=leases.own_name())
         self._end_idle()
 
     def _end_idle(self) -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from novade_core.errors import ConfigurationError
 from novade_core.ledger import leases
 from novade_core.ledger.database import Ledger
-from novade_core.ledger.models import Lease, Run, RunState, Step
+from novade_core.ledger.models import Lease, Run, RunState, Step, WorkerRow
 from novade_core.ledger.totals import add_daily
 from novade_core.streams import RunKind
 
@@ -34,8 +34,10 @@ class Claimed:
     requested_by: str
 
 
-def queued(connection: Connection, now: datetime) -> Sequence[Any]:
-    """Runs that may start now, the most urgent first; those of streams that somebody works on are left out."""
+def queued(connection: Connection, now: datetime, worker: str | None = None) -> Sequence[Any]:
+    """Runs that may start now, the most urgent first; those of streams that somebody works on are left out, and
+    those that another living worker than ``worker`` is starting.
+    """
     held = select(Lease.stream).where(Lease.holder.is_not(None))
     return connection.execute(
         select(Run.id, Run.subject, Run.source, Run.kind, Run.attempt)
@@ -43,10 +45,44 @@ def queued(connection: Connection, now: datetime) -> Sequence[Any]:
             Run.state == RunState.QUEUED,
             (Run.not_before.is_(None)) | (Run.not_before <= now),
             Run.subject.not_in(held.scalar_subquery()),
+            _is_startable(worker),
         )
         .order_by(Run.priority, Run.id)
         .limit(50)
     ).all()
+
+
+def _is_startable(worker: str | None) -> ColumnElement[bool]:
+    living = select(WorkerRow.id).where(WorkerRow.stopped_at.is_(None), WorkerRow.id != (worker or ""))
+    return Run.worker.is_(None) | Run.worker.not_in(living.scalar_subquery())
+
+
+def reserve(ledger: Ledger, *, run_id: int, worker: str) -> bool:
+    """Note that ``worker`` starts a process for a queued run, so that no other one does; False where one does.
+
+    This only saves work: who executes the run is decided by ``claim``.
+    """
+    with ledger.write() as connection:
+        hit = connection.execute(
+            update(Run)
+            .where(Run.id == run_id, Run.state == RunState.QUEUED, _is_startable(worker))
+            .values(worker=worker)
+        )
+        return hit.rowcount == 1
+
+
+def unreserve(ledger: Ledger, *, run_id: int, worker: str) -> None:
+    """The process ended without having claimed the run; anybody may start it."""
+    with ledger.write() as connection:
+        connection.execute(
+            update(Run).where(Run.id == run_id, Run.state == RunState.QUEUED, Run.worker == worker).values(worker=None)
+        )
+
+
+def is_queued(ledger: Ledger, run_id: int) -> bool:
+    """Whether the run still waits for somebody to claim it."""
+    with ledger.read() as connection:
+        return connection.execute(select(Run.state).where(Run.id == run_id)).scalar() == RunState.QUEUED
 
 
 def claim(

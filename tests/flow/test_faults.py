@@ -83,6 +83,7 @@ def test_bulk_recovers_from(faults: dict[str, object], bulk: Home, sandbox: Sand
         {"expired_locator": 1},
         {"html_error": 1},
         {"malformed_json": 2},
+        {"status": {"status": 503, "count": 1, "on": "token"}},
     ],
     ids=lambda faults: next(iter(faults)),
 )

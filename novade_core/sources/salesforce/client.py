@@ -148,6 +148,11 @@ class Client:
                 self._sf = SimpleSalesforce(**common, **flow)
         except SalesforceAuthenticationFailed as error:
             raise login_fault(error.code, error.auth_message, s.domain) from None
+        except (AttributeError, KeyError) as error:
+            # The library takes any JSON for a token's answer; an outage answers with a list of errors.
+            raise SourceUnavailable(
+                f"The Salesforce login at {s.domain} answered something that is no token ({type(error).__name__})."
+            ) from None
         except (ValueError, TypeError, PyJWTError) as error:
             raise AuthenticationFailed(
                 f"The Salesforce private key cannot be used ({type(error).__name__}).",
