@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,14 +36,14 @@ def busy(sandboxes: Callable[..., Sandbox]) -> Iterator[Sandbox]:
     sandbox.reset()
 
 
-@pytest.fixture
-def served(tmp_path: Path, busy: Sandbox) -> Iterator[tuple[Home, str]]:
-    """A console with its own worker on a free port."""
-    home = Home.make(tmp_path, busy, salesforce="bulk_from_rows = 0")
+@contextmanager
+def console(home: Home) -> Iterator[str]:
+    """A console with its own worker on a free port; gives its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with (tmp_path / "console.log").open("wb") as log:
+    said = home.folder / "console.log"
+    with said.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", url.rpartition(":")[2]],
             cwd=PROJECT,
@@ -51,18 +52,28 @@ def served(tmp_path: Path, busy: Sandbox) -> Iterator[tuple[Home, str]]:
             stderr=log,
             stdin=subprocess.DEVNULL,
         )
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=5):
-                break
-        except (urllib.error.URLError, ConnectionError):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((tmp_path / "console.log").read_text()[-2000:]) from None
-            time.sleep(0.1)
-    yield home, url
-    process.terminate()
-    assert process.wait(timeout=30) is not None
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+                    break
+            except (urllib.error.URLError, ConnectionError):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(said.read_text()[-2000:]) from None
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) is not None
+
+
+@pytest.fixture
+def served(tmp_path: Path, busy: Sandbox) -> Iterator[tuple[Home, str]]:
+    """A home and the address of its console."""
+    home = Home.make(tmp_path, busy, salesforce="bulk_from_rows = 0")
+    with console(home) as url:
+        yield home, url
 
 
 @pytest.fixture
