@@ -15,7 +15,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format setup setup-run setup-test bench bench-large lock clean
+.PHONY: help run test check format setup setup-run setup-test chaos bench bench-large lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ setup-run:
 
 setup-test:
 	@$(SETUP) test
+
+chaos: setup-test ## kill, stop and starve three workers for 200 runs on each ledger (CHAOS_ARGS="--runs 50 --seed 1": others)
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 bench: setup-run ## measure at standard sizes, under 15 minutes (ONLY=name: one of them)
 	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))

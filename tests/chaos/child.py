@@ -16,7 +16,7 @@ from typing import Any
 
 from jobs.execute import perform
 from jobs.supervisor import HELD
-from novade_core.errors import RetryableError
+from novade_core.errors import NovadeError, RetryableError
 from tests.homes import Home
 
 #: Between steps, and inside them; ``load.before_commit`` is inside the warehouse's transaction.
@@ -51,6 +51,9 @@ def main() -> int:
         perform(Home.open(folder).services, run_id, observer, as_worker=True)
     except RetryableError:
         return HELD
+    except NovadeError as error:
+        sys.stderr.write(f"run {run_id}: {error.message}\n")
+        return 1
     return 0
 
 
