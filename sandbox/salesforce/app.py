@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -159,6 +159,8 @@ def _api(org: Org, call: Call) -> Reply:
     else:
         refusal = None
     org.stats.count(kind)
+    while org.faults.holds("hang", kind):
+        time.sleep(0.02)
     edge = _edge(org, kind)
     if edge is not None:
         return edge
@@ -193,9 +195,20 @@ def _api(org: Org, call: Call) -> Reply:
         )
     if kind in ("bulk_page", "query", "query_more") and reply.status == 200 and org.faults.cuts_now(kind):
         reply.cut = True
+    if org.faults.holds("trickle", kind):
+        reply.chunks, reply.body = _trickling(org, kind, _whole(reply)), b""
     if reply.status != 401:
         reply.headers.setdefault("Sforce-Limit-Info", org.quota.header(str(org.settings["app_name"])))
     return reply
+
+
+def _trickling(org: Org, kind: str, body: bytes) -> Iterator[bytes]:
+    sent = 0
+    while sent < len(body) and org.faults.holds("trickle", kind):
+        yield body[sent : sent + 1]
+        sent += 1
+        time.sleep(0.05)
+    yield body[sent:]
 
 
 def _edge(org: Org, kind: str) -> Reply | None:
@@ -205,6 +218,13 @@ def _edge(org: Org, kind: str) -> Reply | None:
     fault = org.faults.status_for(kind)
     if fault is None:
         return None
+    reply = _failing(fault)
+    if "retry_after" in fault:
+        reply.headers["Retry-After"] = str(fault["retry_after"])
+    return reply
+
+
+def _failing(fault: Mapping[str, Any]) -> Reply:
     status, shape = int(fault["status"]), fault.get("body", "list")
     if shape == "html":
         return html_reply(status, "Service Unavailable")

@@ -14,7 +14,7 @@ FAULTS: dict[str, str] = {
     "session_after": "the nth further API request ends all sessions and answers 401",
     "always_401": "every API request answers 401 INVALID_SESSION_ID, whatever the token",
     "expire_on": "the next request of this kind (poll, page, query, describe, ...) ends all sessions and answers 401",
-    "status": "answer with this HTTP status: 503, or {status, count, on, body: list|html|none}",
+    "status": "answer with this HTTP status: 503, or {status, count, on, body: list|html|none, retry_after: seconds}",
     "html_error": "times: a 503 with an HTML page instead of JSON",
     "cut_page": "cut the connection in the middle of the nth further page: n, or {n, times, on}",
     "malformed_csv": "times: a bulk page with broken CSV: true, n, or {count, how: quote|cells}",
@@ -24,6 +24,8 @@ FAULTS: dict[str, str] = {
     "job_delay_polls": "a job completes only after this many polls",
     "expired_locator": "times: INVALID_QUERY_LOCATOR for the next page of a query",
     "slow": "seconds before every answer",
+    "hang": "requests of this kind are not answered as long as this is set",
+    "trickle": "answers of this kind come a byte at a time as long as this is set",
     "no_number_header": "times: bulk pages without Sforce-NumberOfRecords",
     "empty_body": "a bulk result without rows has no header row either",
     "unreadable": "objects (name or list) the user cannot see any more",
@@ -130,6 +132,11 @@ class Faults:
             return None
         struck = self.times("status")
         return struck if isinstance(struck, dict) else None
+
+    def holds(self, fault: str, kind: str) -> bool:
+        """Whether a fault that names a kind of request holds up this one now."""
+        value = self.set.get(fault)
+        return value is not None and _kind(str(value)) == kind
 
     def expires_now(self, kind: str) -> bool:
         """Whether this request finds its session ended."""

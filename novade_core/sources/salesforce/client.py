@@ -32,17 +32,18 @@ from novade_core.errors import (
     ConfigurationError,
     QuotaReserved,
     RateLimited,
+    RetryableError,
     SourceUnavailable,
     TransferBroken,
 )
 from novade_core.settings import SalesforceSettings
 from novade_core.sources.base import Facts
-from novade_core.sources.salesforce.faults import SessionExpired, fault, login_fault, read_answer
+from novade_core.sources.salesforce.faults import QUOTA_SECONDS, SessionExpired, fault, login_fault, read_answer
 
 _log = logging.getLogger(__name__)
 _USAGE = re.compile(r"api-usage=(\d+)/(\d+)")
-#: The allocation rolls over 24 hours; looking twice an hour finds what became free.
-QUOTA_SECONDS = 1800.0
+#: A longer wait than this is left to the run's next attempt, which holds no place at the source meanwhile.
+_LONGEST_WAIT = 120.0
 
 
 class _Loopback(HTTPAdapter):
@@ -82,7 +83,20 @@ class _Patience(wait_base):
 
 
 def _transient(error: BaseException) -> bool:
-    return isinstance(error, SourceUnavailable | TransferBroken | RateLimited)
+    passes = isinstance(error, SourceUnavailable | TransferBroken | RateLimited)
+    return passes and (getattr(error, "retry_after", None) or 0.0) <= _LONGEST_WAIT
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """What the answer asks to wait, in seconds; given as seconds or as a date by the answer's own clock."""
+    told = response.headers.get("Retry-After", "")
+    if told.isdecimal():
+        return float(told)
+    try:
+        until, now = (parsedate_to_datetime(text) for text in (told, response.headers.get("Date", "")))
+        return max(0.0, (until - now).total_seconds())
+    except (ValueError, TypeError):
+        return None
 
 
 class Client:
@@ -247,6 +261,8 @@ class Client:
             with self._translated(doing):
                 body = response.content
             error = fault(read_answer(response.status_code, body), doing)
+            if isinstance(error, RetryableError):
+                error.retry_after = max(error.retry_after or 0.0, _retry_after(response) or 0.0) or None
             if not isinstance(error, SessionExpired):
                 raise error
             if renewed:

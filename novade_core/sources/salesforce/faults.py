@@ -28,6 +28,9 @@ NOT_FOR_BULK = ("INVALIDENTITY", "compound data not supported", "does not suppor
 #: Answers of edge proxies, often without a body; seen in the wild, all worth another try.
 _TRY_AGAIN = {406, 408, 420, 429}
 
+#: The allocation rolls over 24 hours; looking twice an hour finds what became free.
+QUOTA_SECONDS = 1800.0
+
 
 class SessionExpired(NovadeError):
     """INVALID_SESSION_ID: log in again, once. Never leaves the client."""
@@ -99,9 +102,15 @@ def _by_code(code: str, text: str, detail: str) -> NovadeError | None:
                 detail, retry_after=30, hint="Too many long requests run at once; it waits and tries again."
             )
         case "REQUEST_LIMIT_EXCEEDED":
-            return QuotaReserved(detail, hint="The daily API allocation is used up; it frees over the next 24 hours.")
+            return QuotaReserved(
+                detail,
+                hint="The daily API allocation is used up; it frees over the next 24 hours.",
+                retry_after=QUOTA_SECONDS,
+            )
         case "LIMIT_EXCEEDED":
-            return QuotaReserved(detail, hint="The daily allocation of bulk query jobs is used up.")
+            return QuotaReserved(
+                detail, hint="The daily allocation of bulk query jobs is used up.", retry_after=QUOTA_SECONDS
+            )
         case "INVALID_FIELD":
             return SchemaMoved(
                 detail,
