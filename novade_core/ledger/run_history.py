@@ -111,7 +111,7 @@ def _after(c: Connection, subject: str, run_id: int) -> Sequence[int]:
         near = (
             select(Run.id, Run.retry_of).where(Run.subject == subject, Run.id > at).order_by(Run.id).limit(_NEAR)
         ).subquery()
-        at = c.execute(select(near.c.id).where(near.c.retry_of == at).order_by(near.c.id).limit(1)).scalar()
+        at = c.execute(select(func.min(near.c.id)).where(near.c.retry_of == at)).scalar()
         if at is not None:
             found.append(at)
     return found

@@ -44,7 +44,7 @@ def draw(services: Services, number: str) -> None:
         return
     top(services, run)
     if run.notice:
-        status.notice(status.badge("no rows"), " ", run.notice)
+        status.notice(tag("strong", "No rows. "), run.notice)
     if run.state in _ENDED_BADLY:
         trouble(services, run, around)
     actions(services, run, around)

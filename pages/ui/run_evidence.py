@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import streamlit as st
 
 from novade_core.ledger import queries
+from novade_core.ledger.models import ENDED
 from novade_core.ledger.queries import LogLine, RunDetail
 from pages.ui import status, tables, words
 from pages.ui.markup import Markup, show, tag
@@ -63,7 +64,7 @@ def funnel(run: RunDetail) -> None:
     """Where each record went."""
     status.section("Records")
     if run.read is None:
-        show(tag("p", "Nothing has been read yet.", class_="nv-aside"))
+        show(tag("p", _so_far(run), class_="nv-aside"))
         return
     stages = (
         ("Read", run.read, "live"),
@@ -92,6 +93,20 @@ def funnel(run: RunDetail) -> None:
             show(tag("p", "Every record that was read is accounted for.", class_="nv-aside"))
         else:
             status.notice(f"{abs(run.read - total):,} records are not accounted for.", level="fail")
+
+
+def _so_far(run: RunDetail) -> str:
+    """Records are counted when a run ends; before that, its progress is all that is known."""
+    if run.state in ENDED:
+        return "Nothing was read." if not run.steps else "Not counted: the run ended before it could say."
+    live = run.progress or {}
+    rows = live.get("rows") or 0
+    if live.get("step") == "load":
+        of = f" of {words.number(live['total'])}" if live.get("total") else ""
+        return f"{words.number(rows)}{of} landed records have been loaded so far."
+    if live.get("step") == "verify":
+        return "All have been loaded; both sides are being counted."
+    return f"{words.number(rows)} records have been read and landed so far." if rows else "Nothing has been read yet."
 
 
 def counts(found: Iterable[queries.ComparisonRow], caption: str) -> Markup:

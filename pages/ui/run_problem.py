@@ -113,5 +113,5 @@ def attempts(services: Services, run_id: int, chain: tuple[RunRow, ...]) -> None
     for run in chain:
         name = tag("strong", f"run {run.id}") if run.id == run_id else tables.run_link(run.id)
         hint = f"attempt {run.attempt} of {max(total, run.attempt)}, asked for by {run.requested_by}"
-        parts.append(tag("span", name, " ", status.badge(run.state.value), title=hint))
+        parts.append(tag("span", name, " ", status.badge(run.state.value), title=hint, class_="nv-tight"))
     show(tag("nav", tag("span", "Attempts: "), join(" → ", parts), aria_label="Attempts"))

@@ -46,7 +46,7 @@ FIRES = {
 }
 SCHEDULES = {"active": ("event_available", "good"), "paused": ("pause_circle", "mute")}
 #: What is odd about something that went well.
-MARKS = {"no rows": ("exposure_zero", "warn")}
+MARKS = {"no rows": ("remove_circle", "warn")}
 SEVERITIES = {"fail": ("error", "bad"), "warn": ("warning", "warn"), "info": ("info", "mute")}
 _ALL = STREAMS | RUNS | BACKFILLS | COMPARISONS | FIRES | SCHEDULES | MARKS | SEVERITIES
 

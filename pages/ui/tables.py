@@ -231,13 +231,13 @@ def runs(services: Services, rows: Sequence[RunRow], now: datetime) -> None:
         body.append(
             (
                 run_link(run.id, str(run.id)),
-                status.badge(run.state.value),
+                [status.badge(run.state.value), no_rows(run)],
                 link(services.label(run.subject), address("runs", stream=run.subject), title=run.subject),
                 words.KINDS.get(run.kind, run.kind),
                 words.when(run.requested_at, now, zone),
                 words.duration(took(run, now)),
                 words.number(run.loaded),
-                [no_rows(run), said(run)],
+                said(run),
             )
         )
     show(table(columns, body, caption="Runs, newest first"))
@@ -250,7 +250,7 @@ def took(run: RunRow, now: datetime) -> float | None:
 
 def no_rows(run: RunRow) -> Markup | None:
     """The mark of a success that read nothing where rows are usual."""
-    return None if run.notice is None else tag("span", status.badge("no rows", title=run.notice), " ")
+    return None if run.notice is None else tag("div", status.badge("no rows", title=run.notice))
 
 
 def said(run: RunRow) -> str:

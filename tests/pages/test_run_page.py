@@ -143,7 +143,7 @@ def test_a_success_without_rows_is_marked(ledger, visit):
         run = seed.add_run(
             c, stream="contact", at=ago(minutes=3), rows=0, notice="It read nothing, where 480 rows are usual."
         )
-    assert "no rows It read nothing, where 480 rows are usual." in plain(visit("runs", run=str(run)))
+    assert "No rows. It read nothing, where 480 rows are usual." in plain(visit("runs", run=str(run)))
     listed = text_of(visit("runs"))
     assert re.search(r'title="It read nothing, where 480 rows are usual."[^<]*><span[^>]*>\w+</span>no rows', listed)
 
@@ -284,6 +284,7 @@ def test_the_rest_and_the_rate_of_a_run_that_moves(ledger, visit):
     ids = seed.normal(ledger)
     said = plain(visit("runs", run=str(ids["running"])))
     assert "reading 12,400 of 20,014 rows 7.9 MB 412 rows/s about 18 s left" in said
+    assert "12,400 records have been read and landed so far." in said
 
 
 def test_a_queued_run_says_why_it_waits(ledger, visit):

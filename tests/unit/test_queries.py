@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import event, insert, text
 
-from novade_core.ledger import queries, summaries
+from novade_core.ledger import queries, run_history, summaries
 from novade_core.ledger.database import open_ledger
-from novade_core.ledger.models import Run, RunState, WorkerRow
+from novade_core.ledger.models import LandedFileRow, Run, RunState, SyncPlan, WorkerRow
 from novade_core.ledger.queries import RunFilter
 from novade_core.ledger.summaries import StreamHistory
 from novade_core.monitoring.estimates import preview_of, total_of
@@ -132,6 +132,7 @@ def test_no_query_of_the_list_reads_a_whole_table(ledger):
     ):
         queries.recent_runs(ledger, filters=RunFilter(**filters))
     queries.open_runs(ledger)
+    run_history.around(ledger, run_id=150)
     summaries.histogram(ledger, since=NOW - timedelta(days=1), until=NOW)
     summaries.queue_length(ledger)
     asked = [s for s in statements if s[0].startswith("SELECT")]
@@ -175,6 +176,53 @@ def test_before_a_failed_run(ledger):
     assert before.failures == 3
     assert before.failing_since is not None
     assert before.failing_since.id == ids["failed"] - 2
+
+
+def test_attempts_are_followed_to_both_sides(ledger):
+    with ledger.write() as c:
+        first = seed.failure(c, stream="lead", at=NOW)
+        seed.add_run(c, stream="lead", at=NOW)
+        second = seed.failure(c, stream="lead", at=NOW, retry_of=first, origin="retry", attempt=2)
+        seed.failure(c, stream="contact", at=NOW)
+        third = seed.add_run(c, stream="lead", at=NOW, retry_of=second, origin="retry", attempt=3)
+    for run in (first, second, third):
+        around = run_history.around(ledger, run_id=run)
+        assert around is not None
+        assert [a.id for a in around.attempts] == [first, second, third]
+    assert around.following(third) is None
+    after = around.following(first)
+    assert after is not None
+    assert after.id == second
+    assert run_history.around(ledger, run_id=10**9) is None
+
+
+def test_what_is_unfinished_counts_halves_and_not_the_window_that_was_halved(ledger):
+    with ledger.write() as c:
+        run = seed.add_run(c, stream="lead", at=NOW, state="cancelled")
+        windows = [{"part": "halved"}, {"part": "live"}, {"part": "history"}, {"part": "history"}]
+        plan = c.execute(
+            insert(SyncPlan)
+            .values(
+                stream="salesforce.lead", kind="full", state="open", run_id=run, created_at=NOW, windows=windows,
+                columns=[], details={"parameters": {}},
+            )
+            .returning(SyncPlan.id)
+        ).scalar_one()  # fmt: skip
+        for n, (window, done) in enumerate([(2, False), (2, True), (3, False)]):
+            c.execute(
+                insert(LandedFileRow).values(
+                    stream="salesforce.lead", run_id=run, plan_id=plan, window=window, chunk=n, manifest_path=f"m{n}",
+                    load_id=f"l{n}", files=[], rows=40, rejected=0, bytes=1, window_done=done, fence=1,
+                    registered_at=NOW,
+                )
+            )  # fmt: skip
+    # The request was an incremental one; a stream without a cursor is read whole all the same.
+    around = run_history.around(ledger, run_id=run, whole=True)
+    assert around is not None
+    assert around.unfinished == run_history.Unfinished(windows=3, done=1, rows=120)
+    around = run_history.around(ledger, run_id=run)
+    assert around is not None
+    assert around.unfinished is None
 
 
 def test_the_log_is_followed_paged_and_filtered(ledger):
