@@ -257,6 +257,10 @@ def said(run: RunRow) -> str:
     """One sentence on a run, whatever its state."""
     if run.headline or run.error_message:
         return run.headline or run.error_message or ""
+    if run.state is RunState.QUEUED and run.not_before is not None:
+        return "Waits for the time of its next attempt."
+    if run.state is RunState.RUNNING and (reason := ((run.progress or {}).get("waiting") or {}).get("for")):
+        return f"Under way, waits: {str(reason).rstrip('.')}."
     waiting = {"queued": "Waits for a worker.", "running": "Under way.", "cancelling": "Asked to end."}
     return waiting.get(run.state.value, words.DASH)
 

@@ -264,6 +264,7 @@ def test_a_wait_for_a_place_has_no_countdown(ledger, visit):
     run = waiting(ledger, "a free place at Salesforce", None)
     said = plain(visit("runs", run=str(run)))
     assert "waiting for a free place at Salesforce." in said
+    assert "Under way, waits: a free place at Salesforce." in plain(visit("runs"))
     assert "s left" not in said
 
 
