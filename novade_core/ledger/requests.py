@@ -107,6 +107,7 @@ def ask_to_retry(ledger: Ledger, *, run_id: int, who: str, origin: str, now: dat
             now=now,
             priority=PRIORITIES.get(origin, 50),
             retry_of=run_id,
+            backfill_id=run.backfill_id,
         )
         plan = c.execute(
             select(SyncPlan.kind, SyncPlan.details)
@@ -137,6 +138,7 @@ def _ask(
     now: datetime,
     priority: int,
     retry_of: int | None = None,
+    backfill_id: int | None = None,
 ) -> tuple[int, bool]:
     """The run that does this, and whether it waited already."""
     if c.dialect.name != "sqlite":
@@ -160,6 +162,7 @@ def _ask(
             attempt=1,
             parameters=parameters,
             retry_of=retry_of,
+            backfill_id=backfill_id,
         )
         .returning(Run.id)
     ).scalar_one()

@@ -242,11 +242,14 @@ class RunWriter:
     def fail(self, now: datetime, error: NovadeError, values: Mapping[str, Any]) -> None:
         """End the run as failed (or cancelled) with the error's sentence, hint, class and origin.
 
-        What may pass is asked for again. Nothing happens to a run that was declared abandoned meanwhile.
+        What may pass is asked for again, unless the run's end was asked for. Nothing happens to a run that was
+        declared abandoned meanwhile.
         """
-        state = RunState.CANCELLED if error.kind == "RunCancelled" else RunState.FAILED
         with suppress(LeaseLost), self.ledger.write() as connection:
             leases.lock(connection, self.run.subject)
+            before = connection.execute(select(Run.state).where(Run.id == self.run.id)).scalar_one()
+            wanted = error.kind == "RunCancelled" or before == RunState.CANCELLING
+            state = RunState.CANCELLED if wanted else RunState.FAILED
             connection.execute(
                 update(Step)
                 .where(Step.run_id == self.run.id, Step.state == "running")

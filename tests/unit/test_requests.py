@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from novade_core.errors import BadWindow, ConfigurationError, KeyReused
+from novade_core.ledger import backfills
 from novade_core.ledger.database import Ledger, open_ledger
 from novade_core.ledger.leases import Watcher
 from novade_core.ledger.models import Audit, RequestKey, Run, RunState
@@ -123,6 +124,25 @@ def test_a_retry_asks_for_the_same_again(ledger):
     assert (found.retry_of, found.origin, found.requested_by, found.priority) == (first, "command", "bob", 10)
     twice = ask_to_retry(ledger, run_id=first, who="bob", origin="command", now=later)
     assert (twice.run_id, twice.waiting) == (again.run_id, True)
+
+
+def test_a_retry_of_a_window_counts_for_its_backfill(ledger):
+    backfill = backfills.start(
+        ledger,
+        stream=CONTACT,
+        since=NOW - timedelta(days=2),
+        until=NOW - timedelta(days=1),
+        chunk="day",
+        newest_first=True,
+        scope="all",
+        who="ada",
+        now=NOW,
+    )
+    backfills.feed(ledger, now=NOW)
+    first = row(ledger, 1)
+    ask_to_cancel(ledger, run_id=first.id, who="ada", now=NOW)
+    again = ask_to_retry(ledger, run_id=first.id, who="bob", origin="command", now=NOW)
+    assert row(ledger, again.run_id).backfill_id == first.backfill_id == backfill
 
 
 @pytest.mark.parametrize(("plan_kind", "fits"), [(RunKind.INCREMENTAL, True), (RunKind.FULL, False)])
