@@ -113,10 +113,10 @@ class RunWriter:
             ).scalar_one()
             return bool(state == RunState.CANCELLING)
 
-    def context(self, value: Mapping[str, Any]) -> None:
-        """Keep what the run works with: configuration, fingerprint of the credentials, facts about the source."""
+    def context(self, value: Mapping[str, Any], *, plan_id: int | None = None) -> None:
+        """Keep what the run works with: configuration, fingerprint of the credentials, facts about the source, plan."""
         with self._holding() as connection:
-            connection.execute(update(Run).where(Run.id == self.run.id).values(context=dict(value)))
+            connection.execute(update(Run).where(Run.id == self.run.id).values(context=dict(value), plan_id=plan_id))
 
     def source_status(
         self, now: datetime, source: str, *, used: int | None, allowed: int | None, facts: Mapping[str, Any]

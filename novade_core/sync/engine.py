@@ -144,10 +144,11 @@ class Execution:
         )
 
     def _steps(self, source: Source, pulse: Pulse) -> tuple[RunState, str]:
+        self._note_context()  # before anything can fail: a refused login is when a new credential matters
         with self._source_slot():
             plan = self._plan(source)
             pulse.check()
-            self._note_context(source)
+            self._note_context(source, plan)
             self._extract_and_land(source, plan, pulse)
         held_back = self._held_back(plan)
         if not held_back:
@@ -175,16 +176,15 @@ class Execution:
                     raise
                 raise cause from error
 
-    def _note_context(self, source: Source) -> None:
+    def _note_context(self, source: Source | None = None, plan: Plan | None = None) -> None:
         """What the run works with, so that a later one can say what changed since."""
-        told = {k: getattr(v, "value", v) for k, v in asdict(self.stream).items()}
-        self.writer.context(
-            {
-                "configuration": told,
-                "credentials": self.tools.fingerprint(self.stream.source),
-                "source": dict(source.facts().about),
-            }
-        )
+        told: dict[str, Any] = {
+            "configuration": {k: getattr(v, "value", v) for k, v in asdict(self.stream).items()},
+            "credentials": self.tools.fingerprint(self.stream.source),
+        }
+        if source is not None:
+            told["source"] = dict(source.facts().about)
+        self.writer.context(told, plan_id=plan.id if plan is not None else None)
 
     def _note_source(self, source: Source) -> None:
         facts = source.facts()
