@@ -72,8 +72,8 @@ class Pulse:
             if values.get("step") not in (None, self._progress.get("step")):
                 self._begun = time.monotonic()
             if any(self._progress.get(key) != value for key, value in values.items()):
-                self._note_movement()
                 self._wait = None
+                self._note_movement()
             self._progress.update(values)
 
     def wait(self, seconds: float | None, reason: str) -> None:
@@ -99,7 +99,8 @@ class Pulse:
     def _note_movement(self) -> None:
         now = time.monotonic()
         self._stillest = max(self._stillest, now - self._moved)
-        self._moved = now
+        # A wait on purpose counts from its end.
+        self._moved = now if self._wait is None else max(now, self._moved)
 
     def snapshot(self) -> Mapping[str, Any]:
         """The progress as it would be published now."""

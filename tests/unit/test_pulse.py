@@ -144,6 +144,14 @@ def test_the_longest_pause_leaves_out_what_was_waited_on_purpose(writer, monkeyp
     pulse.waited()
     pulse.update(rows=3)
     assert pulse.stillest_ms == 3000
+    # What the source said just before the wait is seen in the middle of it.
+    pulse.vital = lambda: 1
+    pulse.wait(60, "the end of a rate limit")
+    now[0] += 1
+    pulse.snapshot()
+    now[0] += 59
+    pulse.update(rows=4)
+    assert pulse.stillest_ms == 3000
     now[0] += 4
     assert pulse.stillest_ms == 4000
 
