@@ -5,13 +5,21 @@ All instants are aware UTC. Counts that are not known are NULL, never zero.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Date, DateTime, ForeignKey, Index, Integer, String, Text, TypeDecorator
-from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import Date, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from novade_core.ledger.models_planned import Backfill as Backfill
+from novade_core.ledger.models_planned import BackfillChunk as BackfillChunk
+from novade_core.ledger.models_planned import BackfillState as BackfillState
+from novade_core.ledger.models_planned import Fire as Fire
+from novade_core.ledger.models_planned import ScheduleRow as ScheduleRow
+from novade_core.ledger.tables import Base as Base
+from novade_core.ledger.tables import BigId
+from novade_core.ledger.tables import UtcDateTime as UtcDateTime
 
 
 class RunState(StrEnum):
@@ -50,47 +58,12 @@ class ComparisonState(StrEnum):
     UNKNOWN = "unknown"  #: one side could not be counted
 
 
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC in Python; naive UTC text in SQLite, timestamptz in PostgreSQL. Refuses naive values."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-#: Autoincrementing 64-bit key; SQLite autoincrements INTEGER only.
-_BigId = BigInteger().with_variant(Integer, "sqlite")
-
-
-class Base(DeclarativeBase):
-    """Root of all tables."""
-
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        datetime: UtcDateTime,
-        dict[str, Any]: JSON,
-        list[Any]: JSON,
-        int: BigInteger,
-    }
-
-
 class Run(Base):
     """One execution for one subject."""
 
     __tablename__ = "runs"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     subject: Mapped[str] = mapped_column(String(200))  #: stream id
     source: Mapped[str] = mapped_column(String(50))
     kind: Mapped[str] = mapped_column(String(20))  #: streams.RunKind
@@ -155,7 +128,7 @@ class Step(Base):
 
     __tablename__ = "steps"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
     name: Mapped[str] = mapped_column(String(30))
     state: Mapped[str] = mapped_column(String(20))  #: running, succeeded, failed
@@ -172,7 +145,7 @@ class LogEntry(Base):
 
     __tablename__ = "run_log"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
     at: Mapped[datetime]
     level: Mapped[str] = mapped_column(String(10))  #: info, warning, error
@@ -217,7 +190,7 @@ class SyncPlan(Base):
 
     __tablename__ = "sync_plans"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     stream: Mapped[str] = mapped_column(String(200))
     kind: Mapped[str] = mapped_column(String(20))
     state: Mapped[str] = mapped_column(String(10))  #: PlanState
@@ -236,7 +209,7 @@ class LandedFileRow(Base):
 
     __tablename__ = "landed_files"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)  #: landing order, which decides between equal versions
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)  #: landing order, which decides between equal versions
     stream: Mapped[str] = mapped_column(String(200))
     run_id: Mapped[int]
     plan_id: Mapped[int]
@@ -267,7 +240,7 @@ class Usage(Base):
 
     __tablename__ = "usage"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
     step: Mapped[str] = mapped_column(String(30))
     meter: Mapped[str] = mapped_column(String(60))  #: salesforce.api_calls, landing.bytes_written, process.cpu_ms …
@@ -279,7 +252,7 @@ class Comparison(Base):
 
     __tablename__ = "comparisons"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     run_id: Mapped[int | None]
     stream: Mapped[str] = mapped_column(String(200))
     at: Mapped[datetime]
@@ -300,7 +273,7 @@ class FindingRow(Base):
 
     __tablename__ = "findings"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     subject: Mapped[str] = mapped_column(String(200))
     kind: Mapped[str] = mapped_column(String(40))  #: count_difference, field_vanished, field_added …
     severity: Mapped[str] = mapped_column(String(10))  #: info, warn, fail
@@ -319,7 +292,7 @@ class Artifact(Base):
 
     __tablename__ = "artifacts"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     run_id: Mapped[int] = mapped_column(index=True)
     stream: Mapped[str] = mapped_column(String(200))
     kind: Mapped[str] = mapped_column(String(40))  #: missing_keys, extra_keys, rejects
@@ -376,93 +349,6 @@ class WorkerRow(Base):
     stopped_at: Mapped[datetime | None]
 
 
-class ScheduleRow(Base):
-    """When to ask for which runs. Seeded from the configuration once; afterwards this row wins."""
-
-    __tablename__ = "schedules"
-
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
-    name: Mapped[str] = mapped_column(String(100), unique=True)
-    streams: Mapped[list[Any]]  #: stream ids, sources, or "*"; empty: the fire alone is booked (the canary)
-    kind: Mapped[str] = mapped_column(String(20))  #: streams.RunKind
-    cron: Mapped[str | None] = mapped_column(String(100))  #: five fields, in ``timezone``; or …
-    every_seconds: Mapped[int | None]  #: … an interval, counted from 1970-01-01T00:00Z
-    timezone: Mapped[str] = mapped_column(String(60))
-    jitter_seconds: Mapped[int]
-    outage: Mapped[str] = mapped_column(String(10))  #: schedules.Outage
-    since: Mapped[datetime]  #: instants up to here are not promised by the row as it stands
-    booked_to: Mapped[datetime | None]  #: the last instant that is in ``fires``
-    paused_at: Mapped[datetime | None]
-    paused_by: Mapped[str | None] = mapped_column(String(200))
-    removed_at: Mapped[datetime | None]
-    seed: Mapped[dict[str, Any] | None]  #: what the configuration said when it was seeded; None: made on the page
-    changed_at: Mapped[datetime]
-    changed_by: Mapped[str] = mapped_column(String(200))
-
-
-class Fire(Base):
-    """One promised instant of one schedule, booked exactly once."""
-
-    __tablename__ = "fires"
-
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
-    schedule_id: Mapped[int] = mapped_column(ForeignKey("schedules.id"))
-    promised: Mapped[datetime]  #: as the cron expression or interval says
-    due_at: Mapped[datetime]  #: with jitter
-    booked_at: Mapped[datetime]
-    state: Mapped[str] = mapped_column(String(10))  #: schedules.FireState
-    reason: Mapped[str | None] = mapped_column(Text)  #: why it is late, skipped or missed
-    runs: Mapped[int] = mapped_column(Integer, default=0)  #: that it asked for
-    booked_by: Mapped[str] = mapped_column(String(200))  #: the scheduler that led then
-
-    __table_args__ = (
-        Index("ix_fires_schedule_promised", "schedule_id", "promised", unique=True),
-        Index("ix_fires_due_at", "due_at"),
-    )
-
-
-class BackfillState(StrEnum):
-    """Where a backfill stands."""
-
-    OPEN = "open"  #: its chunks are asked for one by one
-    PAUSED = "paused"  #: no further chunk is asked for; the one under way ends
-    DONE = "done"  #: every chunk has ended, some perhaps badly
-    CANCELLED = "cancelled"  #: what has not begun never will
-
-
-class Backfill(Base):
-    """A stretch of a stream's past, read again in chunks between the normal syncs."""
-
-    __tablename__ = "backfills"
-
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
-    stream: Mapped[str] = mapped_column(String(200), index=True)
-    state: Mapped[str] = mapped_column(String(10), index=True)  #: BackfillState
-    since: Mapped[datetime]
-    until: Mapped[datetime]
-    chunk: Mapped[str] = mapped_column(String(10))  #: day, week, month
-    newest_first: Mapped[bool]
-    scope: Mapped[str] = mapped_column(String(10))  #: all, missing, failed
-    requested_by: Mapped[str] = mapped_column(String(200))
-    requested_at: Mapped[datetime]
-    ended_at: Mapped[datetime | None]
-    headline: Mapped[str | None] = mapped_column(Text)
-
-
-class BackfillChunk(Base):
-    """One half-open window of a backfill: from ``low`` on, before ``high``."""
-
-    __tablename__ = "backfill_chunks"
-
-    backfill_id: Mapped[int] = mapped_column(ForeignKey("backfills.id"), primary_key=True)
-    position: Mapped[int] = mapped_column(Integer, primary_key=True)  #: in the order of working
-    low: Mapped[datetime]
-    high: Mapped[datetime]
-    left_out: Mapped[str | None] = mapped_column(Text)  #: why it is not read: it is there already, say
-    expected: Mapped[int | None]  #: rows, from what earlier runs read
-    run_id: Mapped[int | None]  #: the newest run for it; its state is the chunk's
-
-
 class SourceStatus(Base):
     """The latest that runs learnt about a source."""
 
@@ -480,7 +366,7 @@ class Audit(Base):
 
     __tablename__ = "audit"
 
-    id: Mapped[int] = mapped_column(_BigId, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
     at: Mapped[datetime]
     who: Mapped[str] = mapped_column(String(200))
     action: Mapped[str] = mapped_column(String(60))
