@@ -17,9 +17,10 @@ import pytest
 from sqlalchemy import select, update
 
 from jobs.execute import perform
+from jobs.supervisor import Supervisor
 from novade_core.errors import QuotaReserved, SourceUnavailable
 from novade_core.ledger import leases
-from novade_core.ledger.models import LandedFileRow, Run, RunState
+from novade_core.ledger.models import LandedFileRow, Run, RunState, WorkerRow
 from novade_core.streams import RunKind
 from novade_core.sync.slots import slot_name
 from novade_core.wiring import utc_now
@@ -119,6 +120,35 @@ def _as_worker(home: Home, run_id: int) -> Any:
         return perform(home.services, run_id, as_worker=True)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_child_that_somebody_kills_before_it_claims_is_started_again_a_few_times(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[int] = []
+
+    def command(_supervisor: Supervisor, run_id: int) -> list[str]:
+        starts.append(run_id)
+        return ["sh", "-c", "kill -9 $$"]
+
+    monkeypatch.setattr(Supervisor, "command", command)
+    run_id = home.ask()
+    with worker_of(home):
+        until(lambda: len(starts) >= 2)
+        until(lambda: one(home, run_id).state == "failed")
+        time.sleep(0.5)
+    assert starts == [run_id] * 3
+    assert one(home, run_id).error_kind == "WorkerBroken"
+
+
+def test_a_worker_that_was_taken_for_dead_and_wakes_is_there_again(home: Home) -> None:
+    with worker_of(home):
+        stopped = "SELECT stopped_at FROM workers"
+        until(lambda: home.ledger_rows(stopped))
+        with home.services.ledger.write() as connection:
+            connection.execute(update(WorkerRow).values(stopped_at=utc_now()))
+        until(lambda: home.ledger_rows(stopped)[0].stopped_at is None, 5)
+    assert home.ledger_rows(stopped)[0].stopped_at is not None
 
 
 # --- stalls -------------------------------------------------------------------------------------------------------
