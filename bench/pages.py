@@ -1,4 +1,4 @@
-"""Pages: queries and reruns on a million runs.
+"""Pages: queries and reruns on a million runs and a month of fires.
 
 The ledger is built once into ``var/bench`` and used again. Limits are those of docs/console.md: 20 ms for
 a query, 100 ms for a rerun of a page.
@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import insert, select, text, update
 
-from novade_core.ledger import queries, summaries
+from novade_core.ledger import queries, schedules, summaries
 from novade_core.ledger.database import Ledger, create, open_ledger
-from novade_core.ledger.models import RunState
+from novade_core.ledger.models import Fire, RunState, ScheduleRow
+from novade_core.schedules import FireState
 from novade_core.settings import PROJECT, load_settings
 from novade_core.streams import RunKind
 
@@ -59,7 +60,7 @@ FROM r
 def ledger_of(runs: int, folder: Path) -> Path:
     """The SQLite file of a ledger with so many runs over three years; built where it is missing or a day old."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    file = folder / f"ledger-{runs}-{today:%Y%m%d}.sqlite"
+    file = folder / f"ledger-{runs}-fires-{today:%Y%m%d}.sqlite"
     if file.exists():
         return file
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,10 +112,47 @@ def ledger_of(runs: int, folder: Path) -> Path:
                 " GROUP BY subject, source"
             )
         )
+    _add_fires(ledger, datetime.fromtimestamp(end, UTC))
+    with ledger.write() as c:
         c.execute(text("ANALYZE"))
     ledger.close()
     partial.rename(file)
     return file
+
+
+def _add_fires(ledger: Ledger, end: datetime) -> None:
+    """Configured schedules, booked for 30 days: the canary's 43,200 fires, and others with seven runs each."""
+    specs = load_settings(environ={}).schedules
+    schedules.seed(ledger, specs, now=end)
+    begin = end - timedelta(days=30)
+    with ledger.write() as c:
+        for schedule in c.execute(select(ScheduleRow.id, ScheduleRow.name)).all():
+            spec = next(spec for spec in specs if spec.name == schedule.name)
+            runs = 7 if spec.streams else 0
+            c.execute(
+                insert(Fire),
+                [
+                    {
+                        "schedule_id": schedule.id,
+                        "promised": promised,
+                        "due_at": promised,
+                        "booked_at": promised + timedelta(milliseconds=5 + number % 40),
+                        "state": (FireState.LATE if number % 500 == 0 else FireState.ON_TIME).value,
+                        "runs": runs,
+                        "booked_by": "host:1:1",
+                    }
+                    for number, promised in enumerate(spec.timing.between(begin, end))
+                ],
+            )
+            c.execute(update(ScheduleRow).where(ScheduleRow.id == schedule.id).values(booked_to=end))
+        c.execute(
+            text(
+                "UPDATE runs SET fire_id = (SELECT id FROM (SELECT id, row_number() OVER (ORDER BY promised DESC) AS n"
+                " FROM fires WHERE runs > 0) WHERE n = (:newest - runs.id) / 7 + 1)"
+                " WHERE id > :newest - 7 * (SELECT min(count(*), 2000) FROM fires WHERE runs > 0)"
+            ),
+            {"newest": c.execute(text("SELECT max(id) FROM runs")).scalar_one()},
+        )
 
 
 def _median(action: Callable[[], Any], times: int = 15) -> float:
@@ -138,6 +176,10 @@ def measured_queries(ledger: Ledger) -> dict[str, Callable[[], Any]]:
         top // 2,
         queries.recent_runs(ledger, filters=queries.RunFilter(states=(RunState.FAILED,)), limit=1).rows[0],
     )
+
+    canary = next(s.id for s in schedules.schedules(ledger) if s.is_canary)
+    newest = schedules.fires(ledger, since=now - month, until=now, without=canary, limit=50)
+    asking = [fire.id for fire in newest]
 
     def listed(**parts: Any) -> Callable[[], Any]:
         where = {k: parts.pop(k) for k in ("before", "after") if k in parts}
@@ -180,6 +222,22 @@ def measured_queries(ledger: Ledger) -> dict[str, Callable[[], Any]]:
         ),
         "open findings": lambda: summaries.open_findings(ledger),
         "history of all streams": lambda: summaries.stream_history(ledger, streams, RunKind.FULL),
+        "schedules": lambda: schedules.schedules(ledger),
+        "fires of 30 days, newest": lambda: schedules.fires(ledger, since=now - month, until=now, limit=51),
+        "fires of 30 days without the canary's": lambda: schedules.fires(
+            ledger, since=now - month, until=now, without=canary, limit=51
+        ),
+        "late fires of 30 days": lambda: schedules.fires(
+            ledger, since=now - month, until=now, states=(FireState.LATE,), limit=51
+        ),
+        "missed fires of 30 days, none": lambda: schedules.fires(
+            ledger, since=now - month, until=now, states=(FireState.MISSED,), limit=51
+        ),
+        "last fires": lambda: schedules.last_fires(ledger),
+        "fires by state in a day": lambda: schedules.fire_counts(ledger, since=now - day, until=now),
+        "runs of 50 fires": lambda: schedules.runs_of_fires(ledger, asking),
+        "lateness of a day": lambda: schedules.lateness(ledger, since=now - day, until=now),
+        "leader": lambda: schedules.leader(ledger),
         "queue length": lambda: summaries.queue_length(ledger),
         "workers": lambda: summaries.workers(ledger),
     }
@@ -223,6 +281,8 @@ def measured_pages(home: Path, file: Path) -> dict[str, Callable[[], Any]]:
         "Runs, rerun": page("runs.py"),
         "Runs, failed ones, rerun": page("runs.py", state="failed"),
         "one run, rerun": page("runs.py", run="1000"),
+        "Schedules, rerun": page("schedules.py"),
+        "one schedule, rerun": page("schedules.py", schedule="every quarter"),
     }
 
 
