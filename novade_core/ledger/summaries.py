@@ -41,6 +41,7 @@ class StreamFacts:
     first_loaded_at: datetime | None = None
     last_run_id: int | None = None
     last_run_state: RunState | None = None
+    last_run_notice: str | None = None  #: what is odd about it though it worked
     last_success_id: int | None = None
     last_load_at: datetime | None = None
     data_to: datetime | None = None
@@ -157,8 +158,10 @@ def queue_length(ledger: Ledger, *, at_most: int = 10_000) -> int:
 def stream_facts(ledger: Ledger, streams: Sequence[Stream]) -> tuple[StreamFacts, ...]:
     """The configured streams in their order, with their latest facts; never-loaded ones are there too."""
     columns = [getattr(StreamStatus, f.name) for f in fields(StreamFacts) if hasattr(StreamStatus, f.name)]
+    notice = Run.notice.label("last_run_notice")
     with ledger.read() as c:
-        rows = {row.stream: dict(row._mapping) for row in c.execute(select(*columns))}
+        found = c.execute(select(*columns, notice).outerjoin(Run, Run.id == StreamStatus.last_run_id))
+        rows = {row.stream: dict(row._mapping) for row in found}
     facts = []
     for stream in streams:
         known = rows.get(stream.id, {})

@@ -225,6 +225,7 @@ def row_of(line: Line, now: datetime, zone: object) -> tuple[object, ...]:
     if facts.last_run_id is not None and facts.last_run_state is not None:
         last = [
             status.badge(facts.last_run_state.value),
+            [" ", status.badge("no rows", title=facts.last_run_notice)] if facts.last_run_notice else None,
             " ",
             tables.run_link(facts.last_run_id, str(facts.last_run_id)),
         ]

@@ -143,9 +143,12 @@ def test_a_success_without_rows_is_marked(ledger, visit):
         run = seed.add_run(
             c, stream="contact", at=ago(minutes=3), rows=0, notice="It read nothing, where 480 rows are usual."
         )
+        seed.status(c, stream="contact", run_id=run, load_at=ago(minutes=3))
     assert "No rows. It read nothing, where 480 rows are usual." in plain(visit("runs", run=str(run)))
-    listed = text_of(visit("runs"))
-    assert re.search(r'title="It read nothing, where 480 rows are usual."[^<]*><span[^>]*>\w+</span>no rows', listed)
+    for page in ("runs", "overview"):
+        listed = text_of(visit(page))
+        mark = r'title="It read nothing, where 480 rows are usual."[^<]*><span[^>]*>\w+</span>no rows'
+        assert re.search(mark, listed), page
 
 
 def test_a_fire_leads_to_its_schedule_and_a_window_to_its_backfill(ledger, visit):
