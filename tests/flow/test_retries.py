@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 import pytest
+import requests
 from sqlalchemy import select, update
 
 from jobs.execute import perform
@@ -21,6 +22,7 @@ from jobs.supervisor import Supervisor
 from novade_core.errors import QuotaReserved, SourceUnavailable
 from novade_core.ledger import leases
 from novade_core.ledger.models import LandedFileRow, Run, RunState, WorkerRow
+from novade_core.sources.salesforce.client import _retry_after
 from novade_core.streams import RunKind
 from novade_core.sync.slots import slot_name
 from novade_core.wiring import utc_now
@@ -271,3 +273,20 @@ def test_an_old_landing_that_waited_is_loaded_after_newer_ones_and_changes_nothi
         warehouse.execute("DELETE FROM novade.novade_loads")
     assert home.sync().state is RunState.SUCCEEDED
     assert home.table() == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("60", 60.0),
+        ("Mon, 18 Nov 2024 14:02:00 GMT", 120.0),  # by the clock of the answer, not by ours
+        ("Mon, 18 Nov 2024 13:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+    ],
+)
+def test_how_long_an_answer_asks_to_wait(told: str, seconds: float | None) -> None:
+    answer = requests.Response()
+    answer.headers.update({"Retry-After": told, "Date": "Mon, 18 Nov 2024 14:00:00 GMT"})
+    assert _retry_after(answer) == seconds
