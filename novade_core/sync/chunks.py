@@ -17,7 +17,7 @@ import duckdb
 
 from novade_core.errors import ConfigurationError, StorageRefused, TransferBroken
 from novade_core.rowhash import key_hash_duckdb, quote, quote_path, row_hash_duckdb
-from novade_core.streams import Batch, Column, ColumnType, Stream, TextFile, WindowCount
+from novade_core.streams import Batch, Column, ColumnType, Stream, TextFile, WindowCount, piece
 from novade_core.sync.typed import typed
 
 #: A record can hold many long text areas, and DuckDB wants to know the longest line beforehand.
@@ -46,8 +46,9 @@ class Chunk:
 class ChunkWriter:
     """Types and writes the batches of one run."""
 
-    def __init__(self, stream: Stream, columns: Sequence[Column], scratch: Path, name: str) -> None:
+    def __init__(self, stream: Stream, columns: Sequence[Column], scratch: Path, name: str, *, run_id: int = 0) -> None:
         self.stream = stream
+        self.run_id = run_id
         self.columns = columns
         self._scratch = scratch
         self._name = name
@@ -68,18 +69,23 @@ class ChunkWriter:
         """Give the memory back."""
         self._c.close()
 
-    def write(self, batch: Batch, chunk: int, keep: int = 10_000) -> Chunk:
+    def write(self, batch: Batch, chunk: int, keep: int = 10_000, *, part: int = 0) -> Chunk:
         """Type the batch and write its good rows in one pass; bad rows come back as rejects, at most ``keep``.
 
+        ``part`` numbers the files of a chunk that has several. Every row says which chunk it is of and its place in
+        it, because a warehouse that loads many files at once does not tell their rows apart.
         Raises TransferBroken where the file is malformed or holds fewer records than announced.
         """
-        path = self._scratch / f"{self._name}-{chunk:05d}.parquet"
+        path = self._scratch / f"{self._name}-{chunk:05d}{f'-{part}' if part else ''}.parquet"
         typed_rows = f"({self._typed_select(self._read(batch.text))})"
         listed = ", ".join(self._landed(c) for c in self.columns)
         try:
             written = self._c.execute(
                 f"COPY (SELECT {listed}, _novade_source_version, {self._hash} AS _novade_row_hash, "
-                f"CAST(_novade_deleted_at AS TIMESTAMP_MS) AS _novade_deleted_at FROM {typed_rows} WHERE NOT _bad) "
+                f"CAST(_novade_deleted_at AS TIMESTAMP_MS) AS _novade_deleted_at, "
+                f"CAST({piece(self.run_id, chunk)} AS BIGINT) AS _novade_piece, "
+                f"CAST({part << 32} AS BIGINT) + row_number() OVER () AS _novade_place "
+                f"FROM {typed_rows} WHERE NOT _bad) "
                 f"TO {_text(str(path))} (FORMAT parquet, COMPRESSION snappy)"
             ).fetchone()
             rows = int(written[0]) if written else 0

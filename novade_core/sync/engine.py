@@ -101,6 +101,7 @@ class Execution:
         state, headline = RunState.FAILED, ""
         source: Source | None = None
         folder: Path | None = None
+        used_before = Counter(self.tools.landing.usage())
         try:
             self.tools.temp.mkdir(parents=True, exist_ok=True)
             tidy(self.tools.ledger, [self.tools.temp, self.tools.landing.scratch()])
@@ -121,6 +122,7 @@ class Execution:
                     self._note_source(source)
                 self.tally.api_calls = source.usage().get(f"{source.name}.api_calls", 0)
                 self.writer.usage("extract", source.usage())
+                self.writer.usage("land", Counter(self.tools.landing.usage()) - used_before)
                 self.writer.usage("run", proof.process_meters())
                 source.close()
             if folder is not None:
@@ -264,7 +266,8 @@ class Execution:
             done = plans.positions(connection, plan.id)
             for landed in plans.of_plan(connection, plan):
                 self._rejects[landed.window] += landed.rejected
-        writer = ChunkWriter(self.stream, plan.columns, self.tools.landing.scratch(), f"run-{self.run.id}")
+        scratch, run = self.tools.landing.scratch(), self.run.id
+        writer = ChunkWriter(self.stream, plan.columns, scratch, f"run-{run}", run_id=run)
         try:
             chunk, index, windows = 0, 0, list(plan.windows)
             while index < len(windows):

@@ -125,19 +125,21 @@ class House:
         # A chunk depends on these alone, so streams that share them share a writer: opening one is not cheap.
         shared = (to.primary_key, to.version_field, to.deleted_field, tuple(columns))
         if shared not in self._writers:
-            self._writers[shared] = ChunkWriter(to, columns, self.folder, f"writer{len(self._writers)}")
+            name = f"writer{len(self._writers)}"
+            self._writers[shared] = ChunkWriter(to, columns, self.folder, name)
         writer = self._writers[shared]
+        writer.run_id = seq + 100
         paths, rejected = [], 0
         for number in range(files):
             part = rows[number * len(rows) // files : (number + 1) * len(rows) // files]
             text = write_text(self.folder / "batch.csv", [c.name for c in columns], part)
-            chunk = writer.write(Batch(text=text, resume=None, rows=len(part)), seq * 10 + number)
+            chunk = writer.write(Batch(text=text, resume=None, rows=len(part)), seq, part=number)
             rejected += len(chunk.rejects)
             paths += [str(chunk.file)] if chunk.file else []
         self.landed[seq] = LandedFile(
             seq=seq,
             stream=to.id,
-            run_id=seq + 100,
+            run_id=writer.run_id,
             plan_id=1,
             window=0,
             chunk=seq,

@@ -81,7 +81,9 @@ def test_good_rows_land_typed_with_their_version_hash_and_delete_mark(write):
     chunk = write([GOOD, ("b", "2024-11-18T12:00:00.250+0000", "true", None, None)])
     assert (chunk.rows, chunk.rejects) == (2, [])
     first, second = content(chunk)
-    assert list(first) == [*HEADER, "_novade_source_version", "_novade_row_hash", "_novade_deleted_at"]
+    ours = ["source_version", "row_hash", "deleted_at", "piece", "place"]
+    assert list(first) == [*HEADER, *(f"_novade_{name}" for name in ours)]
+    assert (first["_novade_place"], second["_novade_place"]) == (1, 2)
     assert (first["Id"], first["IsDeleted"], str(first["Amount"]), first["Note"]) == ("a", False, "1.50", "fine")
     assert first["_novade_source_version"] == 1_731_931_200_000_000
     assert first["_novade_deleted_at"] is None
