@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from jobs.stalls import Stalls
 from novade_core.ledger import leases
@@ -105,27 +105,28 @@ class Supervisor:
                 self._start(run)
 
     def _next(self) -> Any:
-        taken = {child.subject for child in self._children}
+        environment = self._services.environment
         with self._services.ledger.read() as connection:
-            waiting = queued(connection, self._clock(), leases.own_name())
-            reading: dict[str, int] = {}
-            for source in {run.source for run in waiting}:
-                busy = select(func.count()).where(Lease.stream.like(f"slot:{source}:%"), Lease.holder.is_not(None))
-                reading[source] = connection.execute(busy).scalar_one()
+            held = connection.execute(
+                select(Lease.stream).where(Lease.stream.like("slot:%"), Lease.holder.is_not(None))
+            ).scalars()
+            reading = Counter(name.split(":")[1] for name in held)
             # A child that has only just started holds no slot yet.
             claimed = set(
                 connection.execute(
                     select(Run.id).where(Run.id.in_([c.run_id for c in self._children]), Run.state != RunState.QUEUED)
                 ).scalars()
             )
-        for child in self._children:
-            if child.run_id not in claimed:
-                reading[child.source] = reading.get(child.source, 0) + 1
-        for run in waiting:
-            room = reading[run.source] < self._services.environment.slots(run.source)
-            if run.subject not in taken and room:
-                return run
-        return None
+            reading.update(child.source for child in self._children if child.run_id not in claimed)
+            found = queued(
+                connection,
+                self._clock(),
+                leases.own_name(),
+                not_of={source for source, runs in reading.items() if runs >= environment.slots(source)},
+                not_on={child.subject for child in self._children},
+                limit=1,
+            )
+        return found[0] if found else None
 
     def _start(self, run: Any) -> None:
         environment = self._services.environment

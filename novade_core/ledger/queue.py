@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from novade_core.errors import ConfigurationError
 from novade_core.ledger import leases
 from novade_core.ledger.database import Ledger
 from novade_core.ledger.models import Lease, Run, RunState, Step, WorkerRow
-from novade_core.ledger.totals import add_daily
+from novade_core.ledger.totals import add_daily, add_daily_usage
 from novade_core.streams import RunKind
 
 #: Waits before each further attempt, in seconds; one more attempt than there are waits.
@@ -34,9 +34,18 @@ class Claimed:
     requested_by: str
 
 
-def queued(connection: Connection, now: datetime, worker: str | None = None) -> Sequence[Any]:
+def queued(
+    connection: Connection,
+    now: datetime,
+    worker: str | None = None,
+    *,
+    not_of: Collection[str] = (),
+    not_on: Collection[str] = (),
+    limit: int = 50,
+) -> Sequence[Any]:
     """Runs that may start now, the most urgent first; those of streams that somebody works on are left out, and
-    those that another living worker than ``worker`` is starting.
+    those that another living worker than ``worker`` is starting. ``not_of`` are sources without room, ``not_on``
+    streams that the caller works on.
     """
     held = select(Lease.stream).where(Lease.holder.is_not(None))
     return connection.execute(
@@ -45,10 +54,12 @@ def queued(connection: Connection, now: datetime, worker: str | None = None) -> 
             Run.state == RunState.QUEUED,
             (Run.not_before.is_(None)) | (Run.not_before <= now),
             Run.subject.not_in(held.scalar_subquery()),
+            Run.source.not_in(not_of),
+            Run.subject.not_in(not_on),
             _is_startable(worker),
         )
         .order_by(Run.priority, Run.id)
-        .limit(50)
+        .limit(limit)
     ).all()
 
 
@@ -189,6 +200,7 @@ def abandon(
         update(Step).where(Step.run_id == run_id, Step.state == "running").values(state="failed", ended_at=now)
     )
     add_daily(connection, run.subject, run.started_at, state, now, {})
+    add_daily_usage(connection, run_id)
     if state is RunState.ABANDONED and unless != (run.kind, run.parameters):
         orderly = kind == "WorkerStopped"
         wait = 0.0 if run.attempt == 1 or orderly else None

@@ -188,3 +188,12 @@ def test_a_retry_that_waits_is_not_startable_before_its_time(ledger):
     assert row.id == again.id
     with ledger.read() as connection:
         assert connection.execute(select(Run.state).where(Run.id == again.id)).scalar() == "queued"
+
+
+def test_a_source_without_room_hides_nobody(ledger):
+    for number in range(60):
+        ask(ledger, f"salesforce.s{number}")
+    other = ask(ledger, "drift.conversations", source="drift")
+    with ledger.read() as connection:
+        found = queue.queued(connection, NOW, not_of={"salesforce"}, not_on={"salesforce.s1"}, limit=1)
+    assert [run.id for run in found] == [other]
