@@ -12,6 +12,9 @@ from typing import Any
 from sqlalchemy import Date, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from novade_core.ledger.models_money import DailyAge as DailyAge
+from novade_core.ledger.models_money import DailyUsage as DailyUsage
+from novade_core.ledger.models_money import PriceRow as PriceRow
 from novade_core.ledger.models_planned import Backfill as Backfill
 from novade_core.ledger.models_planned import BackfillChunk as BackfillChunk
 from novade_core.ledger.models_planned import BackfillState as BackfillState

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, case, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from novade_core.ledger.models import Daily, RunState, StreamStatus
+from novade_core.ledger.models import Daily, DailyAge, DailyUsage, Run, RunState, StreamStatus, Usage
+
+#: Meters that are a size and no amount: their sum means nothing.
+GAUGES = frozenset({"process.peak_memory_bytes"})
+#: Days of a gap in a stream's loads that are written at its end.
+_GAP_DAYS = 400
 
 
 def set_stream_status(
@@ -21,6 +27,9 @@ def set_stream_status(
     status: Mapping[str, Any],
 ) -> None:
     """Note a run that has ended as its stream's latest; ``status`` are columns that became true."""
+    if "last_load_at" in status:
+        before = connection.execute(select(StreamStatus.last_load_at).where(StreamStatus.stream == stream)).scalar()
+        _add_ages(connection, stream, before, status["last_load_at"])
     values = {**status, "last_run_id": run_id, "last_run_state": state.value}
     hit = connection.execute(update(StreamStatus).where(StreamStatus.stream == stream).values(**values))
     if hit.rowcount == 0:
@@ -52,3 +61,63 @@ def add_daily(
     hit = connection.execute(update(Daily).where(Daily.day == day, Daily.stream == stream).values(**changes))
     if hit.rowcount == 0:
         connection.execute(insert(Daily).values(day=day, stream=stream, **add))
+
+
+def add_daily_usage(connection: Connection, run_id: int, *, meters: Mapping[str, int] | None = None) -> None:
+    """Count what a run used into the day (UTC) on which it ended; nothing happens to one that has not ended.
+
+    ``meters`` is what it says after its end; without it, all that it said before is counted.
+    """
+    run = connection.execute(select(Run.subject, Run.state, Run.attempt, Run.ended_at).where(Run.id == run_id)).one()
+    if run.ended_at is None:
+        return
+    if meters is None:
+        said = select(Usage.meter, func.sum(Usage.quantity)).where(Usage.run_id == run_id).group_by(Usage.meter)
+        meters = {meter: int(quantity) for meter, quantity in connection.execute(said)}
+    worked = run.state in (RunState.SUCCEEDED, RunState.PARTIAL)
+    rows = [
+        {
+            "day": run.ended_at.date(),
+            "stream": run.subject,
+            "meter": meter,
+            "quantity": quantity,
+            "failed": 0 if worked else quantity,
+            "repeated": quantity if worked and run.attempt > 1 else 0,
+        }
+        for meter, quantity in meters.items()
+        if quantity and meter not in GAUGES
+    ]
+    if rows:
+        statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(DailyUsage)
+        new = statement.excluded
+        sums = {name: getattr(DailyUsage, name) + new[name] for name in ("quantity", "failed", "repeated")}
+        connection.execute(
+            statement.values(rows).on_conflict_do_update(index_elements=["day", "stream", "meter"], set_=sums)
+        )
+
+
+def ages_between(before: datetime | None, now: datetime) -> dict[date, int]:
+    """How old a stream became, in seconds by UTC day, from one load to the next; the last day is that of the load."""
+    if before is None or before > now:
+        return {now.date(): 0}
+    first = max(before.date(), now.date() - timedelta(days=_GAP_DAYS))
+    ends = {now.date(): now}
+    for number in range((now.date() - first).days):
+        day = first + timedelta(days=number)
+        ends[day] = datetime.combine(day + timedelta(days=1), time(), UTC)
+    return {day: int((end - before).total_seconds()) for day, end in ends.items()}
+
+
+def _add_ages(connection: Connection, stream: str, before: datetime | None, now: datetime) -> None:
+    rows = [
+        {"day": day, "stream": stream, "loads": int(day == now.date()), "oldest_seconds": seconds}
+        for day, seconds in ages_between(before, now).items()
+    ]
+    statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(DailyAge)
+    new = statement.excluded
+    oldest = case((new.oldest_seconds > DailyAge.oldest_seconds, new.oldest_seconds), else_=DailyAge.oldest_seconds)
+    connection.execute(
+        statement.values(rows).on_conflict_do_update(
+            index_elements=["day", "stream"], set_={"loads": DailyAge.loads + new.loads, "oldest_seconds": oldest}
+        )
+    )

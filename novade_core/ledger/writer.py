@@ -32,7 +32,7 @@ from novade_core.ledger.models import (
     Usage,
 )
 from novade_core.ledger.queue import Claimed, try_again
-from novade_core.ledger.totals import add_daily, set_stream_status
+from novade_core.ledger.totals import add_daily, add_daily_usage, set_stream_status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ class RunWriter:
             connection.execute(statement.on_conflict_do_update(index_elements=["source"], set_=values))
 
     def usage(self, step: str, meters: Mapping[str, int]) -> None:
-        """Record what a step used; zero quantities are left out."""
+        """Record what a step used; zero quantities are left out. After the run's end it counts into its day, too."""
         rows = [
             {"run_id": self.run.id, "step": step, "meter": meter, "quantity": quantity}
             for meter, quantity in meters.items()
@@ -137,7 +137,9 @@ class RunWriter:
         ]
         if rows:
             with self.ledger.write() as connection:
+                leases.lock(connection, self.run.subject)
                 connection.execute(insert(Usage), rows)
+                add_daily_usage(connection, self.run.id, meters={row["meter"]: row["quantity"] for row in rows})
 
     def artifact(self, now: datetime, kind: str, content: Sequence[Mapping[str, Any]]) -> None:
         """Keep bounded rows for the run's page."""
@@ -237,6 +239,7 @@ class RunWriter:
             raise LeaseLost(f"Run {self.run.id} was declared abandoned and another one took its place.")
         set_stream_status(connection, self.run.subject, before.source, self.run.id, state, now, status or {})
         add_daily(connection, self.run.subject, before.started_at, state, now, values)
+        add_daily_usage(connection, self.run.id)
         leases.release(connection, stream=self.run.subject, fence=self.run.fence)
 
     def fail(self, now: datetime, error: NovadeError, values: Mapping[str, Any]) -> None:
