@@ -18,6 +18,7 @@
     │   ├── SchemaMoved          the source's schema changed under the running extraction
     │   ├── WindowTooLarge       the source timed out; ask for half the window
     │   ├── ExtractionLost       a job or locator is gone; start this window again
+    │   ├── LandingUnavailable   storage is throttled, not reached, or an upload was cut
     │   ├── WarehouseBusy        somebody else holds the warehouse file
     │   └── LeaseHeld            another worker is on this stream
     ├── ProtocolBroken           the source contradicts itself; trying again would loop
@@ -162,6 +163,12 @@ class ExtractionLost(RetryableError):
     """A query locator or bulk job is gone (expired, aborted, deleted); the window starts again."""
 
     origin = "source"
+
+
+class LandingUnavailable(RetryableError):
+    """The storage is throttled or was not reached, or an upload was cut or damaged on its way."""
+
+    origin = "landing"
 
 
 class WarehouseBusy(RetryableError):

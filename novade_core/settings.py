@@ -11,6 +11,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -29,10 +30,25 @@ class _Model(BaseModel):
 
 
 class LandingSettings(_Model):
-    """Where landed files live."""
+    """Where landed files live. Secrets come from the environment or a secrets file."""
 
-    kind: Literal["folder"] = "folder"  #: adapter
-    path: Path = Path("var/landing")  #: the folder
+    kind: Literal["folder", "azure_blob"] = "folder"  #: adapter
+    path: Path = Path("var/landing")  #: the folder; all below is for azure_blob
+    account: Annotated[str, Field(pattern=r"^[a-z0-9]{3,24}$")] | None = None  #: the storage account's name
+    container: Annotated[str, Field(pattern=r"^[a-z0-9](-?[a-z0-9]){2,62}$")] = "landing"
+    prefix: str = ""  #: of all names, so that environments can share a container
+    endpoint: str | None = None  #: of the Blob service; None = https://ACCOUNT.blob.core.windows.net
+    location_endpoint: Literal["auto", "blob", "dfs"] = "auto"  #: in the URLs that the warehouse is told
+    ca_file: Path | None = None  #: certificate authority of the endpoint
+    credential: Literal["managed_identity", "sas", "key", "connection_string"] = "managed_identity"
+    client_id: str | None = None  #: of a user-assigned managed identity
+    sas: SecretStr | None = None  #: shared access signature for the container
+    key: SecretStr | None = None  #: the account's key
+    connection_string: SecretStr | None = None  #: as the portal shows it
+    block_mb: Annotated[int, Field(ge=1, le=100)] = 8  #: MiB of one request; larger files go in blocks of this size
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60  #: of one request without a byte
+    tries: Annotated[int, Field(ge=1, le=10)] = 4  #: of one request, for retryable faults
+    retry_base_seconds: Annotated[float, Field(ge=0)] = 1.0  #: doubled at each try, with jitter
 
 
 class WarehouseSettings(_Model):
@@ -323,6 +339,32 @@ def _section(model: type[_Section], value: dict[str, Any], file: Path, chosen: s
         raise _explain(error, Path(f"{file} (environment {chosen}, {name})"), model) from error
 
 
+def _landing(raw: LandingSettings, given: dict[str, Any], file: Path, chosen: str, home: Path) -> LandingSettings:
+    landing = _section(LandingSettings, raw.model_dump(exclude_unset=True) | given, file, chosen, "landing")
+    landing = landing.model_copy(
+        update={"path": home / landing.path, "ca_file": home / landing.ca_file if landing.ca_file else None}
+    )
+    if landing.kind != "azure_blob":
+        return landing
+    credential, missing, hint = landing.credential, "", f"Correct {file} and try again."
+    if credential in ("sas", "key", "connection_string") and not getattr(landing, credential):
+        missing = f"credential is {credential}, but there is no {credential}"
+        hint = f"Set NOVADE_LANDING_{credential.upper()}, or {credential} in [landing] of a secrets file."
+    elif credential != "connection_string" and not landing.account:
+        missing = "account is missing, the storage account's name"
+    elif landing.endpoint and not is_safe(landing.endpoint):
+        missing = "endpoint must be https; plain http is for this machine alone"
+    if missing:
+        raise ConfigurationError(f"{file} (environment {chosen}, landing): {missing}.", hint=hint)
+    return landing
+
+
+def is_safe(url: str) -> bool:
+    """Whether nobody can listen: HTTPS, or plain HTTP that stays on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
+
+
 def load_settings(
     name: str | None = None, *, file: Path | None = None, environ: dict[str, str] | None = None
 ) -> Environment:
@@ -360,7 +402,7 @@ def load_settings(
         temp=home / "var" / "tmp",
         label=raw.label or chosen,
         colour=raw.colour,
-        landing=raw.landing.model_copy(update={"path": home / raw.landing.path}),
+        landing=_landing(raw.landing, _secrets("landing", secrets_files, environ), file, chosen, home),
         warehouse=raw.warehouse.model_copy(update={"path": home / raw.warehouse.path}),
         ledger_url=_absolute_sqlite(raw.ledger.url, home),
         worker=raw.worker,

@@ -37,9 +37,14 @@ class Services:
     @cached_property
     def landing(self) -> Landing:
         """Where files land."""
+        chosen = self.environment.landing
+        if chosen.kind == "azure_blob":
+            from novade_core.landing.azure_blob import AzureBlob
+
+            return AzureBlob(chosen, scratch=self.environment.temp)
         from novade_core.landing.local_folder import LocalFolder
 
-        return LocalFolder(self.environment.landing.path)
+        return LocalFolder(chosen.path)
 
     @cached_property
     def warehouse(self) -> Warehouse:

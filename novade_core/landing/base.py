@@ -17,7 +17,7 @@ class Landing(Protocol):
     """A place for files that are written once. Paths are relative, with ``/``."""
 
     def put_file(self, path: str, local: Path) -> int:
-        """Move a finished local file here, create-once; answers its bytes. Raises StorageRefused."""
+        """Move a finished local file here; answers its bytes. StorageRefused where the path holds other content."""
 
     def put_once(self, path: str, content: bytes) -> None:
         """Create ``path`` with this content; StorageRefused where it exists with other content."""
@@ -33,6 +33,9 @@ class Landing(Protocol):
 
     def scratch(self) -> Path:
         """A local folder in which a file can be made before ``put_file``; on the same volume where that helps."""
+
+    def usage(self) -> Mapping[str, int]:
+        """What was used since this landing was made, by meter: ``landing.bytes_written``, requests where they cost."""
 
 
 @dataclass(frozen=True, kw_only=True)

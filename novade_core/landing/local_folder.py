@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from novade_core.errors import StorageRefused
@@ -14,6 +16,7 @@ class LocalFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._written = 0
 
     def _target(self, path: str) -> Path:
         target = (self.root / path).resolve()
@@ -29,9 +32,16 @@ class LocalFolder:
             with local.open("rb") as stream:
                 os.fsync(stream.fileno())
             size = local.stat().st_size
-            os.link(local, target)
+            try:
+                os.link(local, target)
+                self._written += size
+            except FileExistsError:
+                if not (target.is_file() and filecmp.cmp(local, target, shallow=False)):
+                    raise
             local.unlink()
             _sync_folder(target.parent)
+        except FileExistsError as error:
+            raise self._taken(path) from error
         except OSError as error:
             raise self._refused(path, error) from error
         return size
@@ -50,14 +60,12 @@ class LocalFolder:
                 os.fsync(stream.fileno())
             temporary.chmod(0o644)
             os.link(temporary, target)
+            self._written += len(content)
             _sync_folder(target.parent)
         except FileExistsError as error:
             # read() tells a file in the place of a folder, or one without rights, from one with other content.
             if self.read(path) != content:
-                raise StorageRefused(
-                    f"The landing already holds another {path}.",
-                    hint="Landed files are never rewritten; start the run again, it takes a new folder.",
-                ) from error
+                raise self._taken(path) from error
         except OSError as error:
             raise self._refused(path, error) from error
         finally:
@@ -88,6 +96,17 @@ class LocalFolder:
         except OSError as error:
             raise self._refused(".scratch", error) from error
         return folder
+
+    def usage(self) -> Mapping[str, int]:
+        """See Landing.usage."""
+        return {"landing.bytes_written": self._written}
+
+    @staticmethod
+    def _taken(path: str) -> StorageRefused:
+        return StorageRefused(
+            f"The landing already holds another {path}.",
+            hint="Landed files are never rewritten; start the run again, it takes a new folder.",
+        )
 
     def _refused(self, path: str, error: OSError) -> StorageRefused:
         return StorageRefused(

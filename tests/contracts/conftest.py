@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from novade_core.landing.azure_blob import AzureBlob
 from novade_core.landing.base import Landing
 from novade_core.landing.local_folder import LocalFolder
+from tests.azurite import azurite
 from tests.contracts.houses import ADAPTERS, House
 
 #: Name -> how to make a landing in a folder. Another adapter joins the whole suite here.
-LANDINGS = {"folder": lambda folder: LocalFolder(folder / "landing")}
+LANDINGS: dict[str, Callable[[Path], Landing]] = {
+    "folder": lambda folder: LocalFolder(folder / "landing"),
+    "azure_blob": lambda folder: AzureBlob(azurite().settings(prefix="some/where"), folder / "scratch"),
+}
 
 
 @pytest.fixture(params=sorted(ADAPTERS))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +20,11 @@ from tests.contracts.refusals import files_end_at, mode, small_disk
 
 NOW = datetime(2024, 11, 18, 23, 59, 59, tzinfo=UTC)
 PLACE = "salesforce/contact/2024/11/18/7/part-00000.parquet"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> LocalFolder:
+    return LocalFolder(tmp_path / "landing")
 
 
 def local_file(landing: Landing, content: bytes, name: str = "made") -> Path:
@@ -34,7 +42,15 @@ def test_a_file_arrives_whole_and_its_local_copy_is_gone(landing):
     assert landing.put_file(PLACE, local) == 4000
     assert landing.read(PLACE) == b"rows" * 1000
     assert not local.exists()
-    assert Path(landing.location(PLACE)).read_bytes() == b"rows" * 1000
+
+
+def test_a_file_may_be_empty_or_larger_than_a_request(landing):
+    for size in (0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (2 << 20) + 12_345):
+        content = os.urandom(size)
+        assert landing.put_file(f"{size}", local_file(landing, content)) == size
+        assert landing.read(f"{size}") == content
+        landing.put_once(f"once/{size}", content)
+        assert landing.read(f"once/{size}") == content
 
 
 def test_a_file_is_never_rewritten_by_another(landing):
@@ -42,6 +58,42 @@ def test_a_file_is_never_rewritten_by_another(landing):
     with pytest.raises(StorageRefused, match="part-00000"):
         landing.put_file(PLACE, local_file(landing, b"second"))
     assert landing.read(PLACE) == b"first"
+
+
+def test_the_same_file_may_be_put_again(landing):
+    for _ in range(2):
+        local = local_file(landing, b"the same")
+        assert landing.put_file(PLACE, local) == 8
+        assert not local.exists()
+    assert landing.read(PLACE) == b"the same"
+
+
+@pytest.mark.parametrize("size", [100, (2 << 20) + 100], ids=["one-request", "in-blocks"])
+@pytest.mark.parametrize("same", [True, False], ids=["same", "other"])
+def test_of_writers_at_once_one_creates_the_file_whole(landing, size, same):
+    def write(number: int) -> bytes | str:
+        content = bytes([0 if same else number]) * size
+        local = local_file(landing, content, f"made-{number}")
+        together.wait(timeout=30)
+        try:
+            landing.put_file(PLACE, local)
+        except StorageRefused as error:
+            return error.message
+        return content
+
+    together = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        ends = list(pool.map(write, range(4)))
+    refused = [end for end in ends if isinstance(end, str)]
+    assert refused == [f"The landing already holds another {PLACE}."] * (0 if same else 3)
+    assert landing.read(PLACE) in ends
+
+
+def test_what_was_written_is_metered(landing):
+    landing.put_once("a", b"x" * 10)
+    landing.put_file("b", local_file(landing, b"y" * 90))
+    landing.put_once("a", b"x" * 10)
+    assert landing.usage()["landing.bytes_written"] == 100
 
 
 def test_the_same_content_may_be_put_again(landing):
@@ -88,9 +140,11 @@ def test_reading_what_is_not_there_is_refused_by_name(landing):
 
 
 def test_odd_names_are_kept(landing):
-    for name in ("a b/ü 'x'", "[a]*?/p", "emoji/😀"):
+    names = ["a b/ü 'x'", "[a]*?/p", "emoji/😀", "50%/25%25", "a#b/c?d=e&f", "a+b/~c;d,e", "dots.../.hidden", 'q"<>|']
+    for name in names:
         landing.put_once(name, name.encode())
         assert landing.read(name) == name.encode()
+    assert visible(landing) == sorted(names)
 
 
 def test_an_empty_file_can_land(landing):
@@ -98,14 +152,21 @@ def test_an_empty_file_can_land(landing):
     assert landing.read("empty") == b""
 
 
-def test_scratch_lies_on_the_same_volume_and_takes_files(landing):
+def test_a_location_in_a_folder_is_a_path_that_opens(folder):
+    folder.put_once(PLACE, b"x")
+    assert Path(folder.location(PLACE)).read_bytes() == b"x"
+
+
+def test_scratch_of_a_folder_lies_on_the_same_volume_and_takes_files(folder):
+    landing = folder
     scratch = landing.scratch()
     landing.put_once("x", b"x")
     assert scratch.stat().st_dev == Path(landing.location("x")).stat().st_dev
     assert landing.scratch() == scratch
 
 
-def test_a_write_that_fails_half_way_leaves_nothing_to_see(landing):
+def test_a_write_that_fails_half_way_leaves_nothing_to_see(folder):
+    landing = folder
     landing.put_once("before", b"x")
     with files_end_at(4096), pytest.raises(StorageRefused, match="cannot take big") as refused:
         landing.put_once("big", b"y" * 100_000)
@@ -147,7 +208,8 @@ def test_a_file_that_cannot_land_stays_where_it_was_made(tmp_path):
     assert visible(landing) == []
 
 
-def test_a_file_in_the_place_of_a_folder_is_refused(landing):
+def test_a_file_in_the_place_of_a_folder_is_refused(folder):
+    landing = folder
     landing.put_once("a", b"x")
     local = local_file(landing, b"y")
     with pytest.raises(StorageRefused, match="a/b"):
