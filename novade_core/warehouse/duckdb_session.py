@@ -12,12 +12,12 @@ from typing import Any
 
 import duckdb
 
-from novade_core.errors import ConfigurationError, SchemaFrozen
+from novade_core.errors import ConfigurationError
 from novade_core.rowhash import quote, quote_path
-from novade_core.streams import Column, ColumnType, DeleteMode, LandedFile, LoadResult, SchemaPolicy, Stream
+from novade_core.streams import Column, DeleteMode, LoadResult, Stream
 from novade_core.warehouse.base import LoadOutcome, LoadRequest, SchemaChange
 from novade_core.warehouse.fence import Fence
-from novade_core.warehouse.schema import NOVADE_COLUMNS_DUCKDB, duckdb_type, sideline, widened
+from novade_core.warehouse.schema import DUCKDB, NOVADE_COLUMNS_DUCKDB, refuse_if_frozen
 
 #: The part of a fenced transaction that differs: takes the request and the indexes of manifests not loaded yet.
 Work = Callable[[LoadRequest, Sequence[int]], LoadOutcome]
@@ -125,7 +125,7 @@ class DuckDBSession:
             self._note_landing(stream, table)
         hard = stream.delete_mode is DeleteMode.HARD
         self._c.execute("CREATE TEMP TABLE stage_keys AS SELECT key FROM stage_verdict WHERE verdict = 'load'")
-        shown = [self._landed_names(request.manifests[i]) for i in fresh]
+        shown = [DUCKDB.answered(request.manifests[i].columns) for i in fresh]
         absent = [name for name in targets if any(name not in names for names in shown)]
         if absent:
             # A field that the source no longer shows keeps its last value: a lost permission is not a NULL.
@@ -149,7 +149,7 @@ class DuckDBSession:
                 self._c.execute(f"DELETE FROM {table_name(stream)}")
             return LoadOutcome(results=(), changes=())
         everything = range(len(request.manifests))
-        targets = self._union([m.columns for m in request.manifests])
+        targets = DUCKDB.union([m.columns for m in request.manifests])
         new = f"{quote(stream.source)}.{quote(stream.name + '__novade_new')}"
         self._c.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(stream.source)}")
         self._c.execute(f"DROP TABLE IF EXISTS {new}")
@@ -277,17 +277,13 @@ class DuckDBSession:
         condition = "v.verdict = 'load'" + (" AND NOT v.deleted" if skip_deleted else "")
         for index in fresh:
             manifest = request.manifests[index]
-            landed = {c.name: c for c in manifest.columns}
+            origins, answered = DUCKDB.origins(manifest.columns, targets), DUCKDB.answered(manifest.columns)
             names, values = [], []
             for name, sql_type in targets.items():
-                if name in landed and self._goes_to(landed[name], targets) == name:
+                if name in origins:
                     names.append(name)
-                    values.append(f"CAST(s.{quote(name)} AS {sql_type})")
-                elif any(sideline(c) == name and self._goes_to(c, targets) == name for c in manifest.columns):
-                    origin = next(c.name for c in manifest.columns if sideline(c) == name)
-                    names.append(name)
-                    values.append(f"CAST(s.{quote(origin)} AS {sql_type})")
-                elif name in absent and name not in self._landed_names(manifest):
+                    values.append(f"CAST(s.{quote(origins[name])} AS {sql_type})")
+                elif name in absent and name not in answered:
                     names.append(name)
                     values.append(f"k.{quote(name)}")
             source = f"({self._files(request.locations[index])}) s"
@@ -343,28 +339,6 @@ class DuckDBSession:
 
     # Schema
 
-    @staticmethod
-    def _union(sets: Sequence[Sequence[Column]]) -> dict[str, str]:
-        """Columns of a new table that holds all of these: widened where they differ, or else sidelined."""
-        types: dict[str, str] = {}
-        for column in (c for columns in sets for c in columns):
-            wanted = duckdb_type(column)
-            fitting = widened(types.setdefault(column.name, wanted), wanted)
-            types[column.name if fitting else sideline(column)] = fitting or wanted
-        return types
-
-    @staticmethod
-    def _landed_names(manifest: LandedFile) -> set[str]:
-        """Columns that a manifest answers for: its own, and every sideline of theirs."""
-        return {name for c in manifest.columns for name in (c.name, *(f"{c.name}__{t}" for t in ColumnType))}
-
-    @staticmethod
-    def _goes_to(column: Column, targets: dict[str, str]) -> str:
-        """The table's column that takes this column's values: its own name, or its sideline."""
-        own = targets.get(column.name)
-        fits = own is not None and widened(own, duckdb_type(column)) == own
-        return column.name if fits else sideline(column)
-
     def _create(self, table: str, types: dict[str, str]) -> None:
         listed = [f"{quote(n)} {t}" for n, t in (types | NOVADE_COLUMNS_DUCKDB).items()]
         self._c.execute(f"CREATE TABLE {table} ({', '.join(listed)})")
@@ -386,45 +360,19 @@ class DuckDBSession:
         self._c.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(stream.source)}")
         existing = {n: t for n, t in self._table_columns(stream).items() if n not in NOVADE_COLUMNS_DUCKDB}
         if not existing:
-            existing = self._union(sets)
+            existing = DUCKDB.union(sets)
             self._create(table, existing)
             return (), existing
-        changes: list[SchemaChange] = []
-        columns = [c for columns in sets for c in columns]
-        for column in columns:
-            wanted = duckdb_type(column)
-            current = existing.get(column.name)
-            if current is None:
-                changes.append(SchemaChange(kind="added", column=column.name, detail=column.describe()))
-                self._alter(stream, changes[-1], f"ADD COLUMN {quote(column.name)} {wanted}")
-                existing[column.name] = wanted
-                continue
-            fitting = widened(current, wanted)
-            if fitting == current:
-                continue
-            if fitting is not None:
-                changes.append(SchemaChange(kind="widened", column=column.name, detail=f"{current} -> {fitting}"))
-                self._alter(stream, changes[-1], f"ALTER COLUMN {quote(column.name)} SET DATA TYPE {fitting}")
-                existing[column.name] = fitting
-            elif sideline(column) not in existing:
-                changes.append(SchemaChange(kind="sidelined", column=column.name, detail=f"{current} -> {wanted}"))
-                self._alter(stream, changes[-1], f"ADD COLUMN {quote(sideline(column))} {wanted}")
-                existing[sideline(column)] = wanted
-        names = {c.name for c in columns} | {sideline(c) for c in columns}
-        changes += [
-            SchemaChange(kind="absent", column=n, detail=t)
-            for n, t in existing.items()
-            if n not in names and not any(n.startswith(f"{c.name}__") for c in columns)
-        ]
-        return tuple(changes), existing
-
-    def _alter(self, stream: Stream, change: SchemaChange, clause: str) -> None:
-        if stream.schema_policy is SchemaPolicy.FREEZE:
-            raise SchemaFrozen(
-                f"{stream.id}: column {change.column} would be {change.kind} ({change.detail}), "
-                "and the stream's schema policy is freeze."
-            )
-        self._c.execute(f"ALTER TABLE {table_name(stream)} {clause}")
+        changes = DUCKDB.changes(existing, sets)
+        refuse_if_frozen(stream, changes)
+        for change in changes:
+            name = quote(change.column)
+            if change.told.kind == "widened":
+                self._c.execute(f"ALTER TABLE {table} ALTER COLUMN {name} SET DATA TYPE {change.sql_type}")
+            elif change.told.kind != "absent":
+                self._c.execute(f"ALTER TABLE {table} ADD COLUMN {name} {change.sql_type}")
+            existing[change.column] = change.sql_type
+        return tuple(c.told for c in changes), existing
 
     # Counting
 
