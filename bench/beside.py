@@ -4,7 +4,7 @@ The console is the process that people open, with worker, scheduler and canary i
 worker starts. Each page is open in a tab of its own, a websocket as the browser has it, and is rerun in full again
 and again, with pauses as people make them. A rerun lasts from the request to the message that the script has
 finished, all messages between received; what a browser then takes to draw is not in it. Rest and sync alternate.
-The stand-in is another machine in real life; here it takes its processor time from the same cores, as all else does.
+The stand-in for the source is another machine in real life; here it shares the cores, at the lowest priority.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Imports are inside the commands: a command that only reads the ledger must not w
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -34,6 +35,8 @@ SYNC_KEYS = (
     "run_id stream state read landed loaded deleted unchanged superseded duplicates rejected "
     "source_count warehouse_count seconds headline"
 ).split()
+#: How much lower than the console's the priority of a run's process is.
+_NICE = 10
 _CODES = {"succeeded": DONE, "partial": PARTIAL}
 
 
@@ -123,6 +126,8 @@ def streams(environment: EnvironmentOption = None, as_json: JsonOption = False) 
 @app.command()
 def execute(run_id: int, environment: EnvironmentOption = None, as_json: JsonOption = False) -> None:
     """Execute one queued run in this process; the worker calls it for each run."""
+    # Pages go first: beside a sync of equal priority, their reruns wait for the processor. Imports count, too.
+    os.nice(_NICE)
     import signal
 
     from jobs.execute import perform, ready
@@ -149,7 +154,6 @@ def execute(run_id: int, environment: EnvironmentOption = None, as_json: JsonOpt
 def worker(environment: EnvironmentOption = None, as_json: JsonOption = False) -> None:
     """Work the queue without a console, until SIGTERM or Ctrl-C."""
     import logging
-    import os
     import signal
     import threading
 

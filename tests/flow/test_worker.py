@@ -76,6 +76,20 @@ def test_a_killed_child_is_noticed_and_its_run_is_done_again(home: Home, sandbox
     assert (retry.attempt, retry.source_count == retry.warehouse_count) == (2, True)
 
 
+def test_the_process_of_a_run_goes_behind_the_pages(home: Home, sandbox: Sandbox) -> None:
+    sandbox.faults(slow=0.4)
+    run_id = home.ask()
+    worker = start_worker(home.environment)
+    try:
+        running = "SELECT worker FROM runs WHERE id = :r AND state = 'running'"
+        holder = until(lambda: home.ledger_rows(running, r=run_id))[0].worker
+        priority = os.getpriority(os.PRIO_PROCESS, int(holder.split(":")[-2]))
+        assert priority == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+        sandbox.faults(slow=None)
+    finally:
+        worker.stop()
+
+
 def test_a_running_sync_can_be_cancelled(home: Home, sandbox: Sandbox) -> None:
     sandbox.faults(slow=0.3)
     run_id = home.ask()
