@@ -19,7 +19,7 @@ from jobs import sandbox
 from jobs.leader import Leader
 from jobs.supervisor import Supervisor
 from novade_core.errors import NovadeError
-from novade_core.ledger import leases, schedules
+from novade_core.ledger import leases, prices, schedules
 from novade_core.ledger.models import Run, RunState, StreamStatus, WorkerRow
 from novade_core.ledger.requests import ask_for_run
 from novade_core.settings import Environment
@@ -54,6 +54,7 @@ class Worker:
         """Register, seed schedules, ask for the first syncs, and begin to tick; returns at once."""
         self._register()
         schedules.seed(self._services.ledger, self._environment.schedules, now=self._clock())
+        prices.seed(self._services.ledger, self._environment.prices, now=self._clock())
         if self._environment.first_sync:
             self._ask_for_first_syncs()
         self._every(self._tick, "tick")

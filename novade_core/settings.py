@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -152,6 +154,23 @@ class ScheduleSettings(_Model):
     outage: Outage = Outage.ONCE  #: once, all or skip: what happens to fires that nobody was there for
 
 
+class PriceSettings(_Model):
+    """What a meter costs, as it is seeded. What people change on the page wins afterwards."""
+
+    price: Annotated[Decimal, Field(ge=0)]  #: of ``per``
+    per: Annotated[int, Field(ge=1)] = 1  #: so much of the meter costs the price
+    unit: Annotated[str, Field(max_length=40)]  #: what ``per`` is in words
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "EUR"  #: of the price
+    region: Annotated[str, Field(max_length=40)] | None = None  #: where it holds
+    since: date  #: the first day on which it holds
+    basis: Literal["measured", "allocated", "estimated"] = "measured"  #: how the meter becomes money
+    source: Annotated[str, Field(min_length=1)]  #: where the figure comes from
+
+
+#: A meter of the ledger's ``usage``, or ``rate.USD``.
+Meter = Annotated[str, Field(pattern=r"^[a-z_]+\.[A-Za-z_]+$", max_length=60)]
+
+
 class StreamSettings(_Model):
     """One stream. Keys left out take the source's defaults."""
 
@@ -179,6 +198,7 @@ class EnvironmentSettings(_Model):
     secrets_files: tuple[Path, ...] = ()  #: TOML files whose [salesforce] etc. complete the connection
     salesforce: SalesforceSettings = SalesforceSettings()
     api: ApiSettings = ApiSettings()
+    prices: dict[Meter, PriceSettings] = {}  #: in place of the file's of the same meter
 
 
 class _File(_Model):
@@ -188,6 +208,7 @@ class _File(_Model):
     environments: dict[str, EnvironmentSettings]
     streams: dict[str, StreamSettings]
     schedules: dict[str, ScheduleSettings] = {}
+    prices: dict[Meter, PriceSettings] = {}
 
 
 #: Settings of a source that say who we are to it, beside its secrets.
@@ -213,6 +234,7 @@ class Environment(_Model):
     api: ApiSettings
     streams: tuple[Stream, ...]
     schedules: tuple[ScheduleSpec, ...]  #: to be seeded; the ledger knows what they are now
+    prices: dict[str, PriceSettings]  #: by meter, to be seeded like them
     first_sync: bool
 
     def slots(self, source: str) -> int:
@@ -432,6 +454,7 @@ def load_settings(
         api=api,
         streams=streams,
         schedules=(*schedules, CANARY) if parsed.canary else schedules,
+        prices=parsed.prices | raw.prices,
         first_sync=parsed.first_sync,
     )
 

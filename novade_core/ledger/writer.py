@@ -130,16 +130,13 @@ class RunWriter:
 
     def usage(self, step: str, meters: Mapping[str, int]) -> None:
         """Record what a step used; zero quantities are left out. After the run's end it counts into its day, too."""
-        rows = [
-            {"run_id": self.run.id, "step": step, "meter": meter, "quantity": quantity}
-            for meter, quantity in meters.items()
-            if quantity
-        ]
+        used = {meter: quantity for meter, quantity in meters.items() if quantity}
+        rows = [{"run_id": self.run.id, "step": step, "meter": m, "quantity": q} for m, q in used.items()]
         if rows:
             with self.ledger.write() as connection:
                 leases.lock(connection, self.run.subject)
                 connection.execute(insert(Usage), rows)
-                add_daily_usage(connection, self.run.id, meters={row["meter"]: row["quantity"] for row in rows})
+                add_daily_usage(connection, self.run.id, meters=used)
 
     def artifact(self, now: datetime, kind: str, content: Sequence[Mapping[str, Any]]) -> None:
         """Keep bounded rows for the run's page."""

@@ -37,6 +37,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     settings.ApiSettings: "`[environments.NAME.api]`",
     settings.ScheduleSettings: "`[schedules.NAME]`",
     settings.StreamSettings: "`[streams]`",
+    settings.PriceSettings: "`[prices]`",
 }
 
 
