@@ -359,3 +359,59 @@ def test_every_setting_says_in_a_comment_what_it_is_for(name):
 def test_an_address_that_no_answer_could_carry_is_refused(url):
     with pytest.raises(ConfigurationError, match="api"):
         load_settings(environ={"NOVADE_API_URL": url})
+
+
+# --- landing in Azure -----------------------------------------------------------------------------
+
+BLOB = "[environments.test.landing]\nkind = 'azure_blob'\naccount = 'acme'\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "hint"),
+    [
+        ("credential = 'key'", "credential is key, but there is no key", "NOVADE_LANDING_KEY"),
+        ("credential = 'sas'", "credential is sas, but there is no sas", "NOVADE_LANDING_SAS"),
+        ("credential = 'connection_string'", "but there is no connection_string", "NOVADE_LANDING_CONNECTION_STRING"),
+        ("endpoint = 'http://acme.example'", "endpoint must be https", "Correct"),
+        ("endpoint = 'ftp://127.0.0.1'", "endpoint must be https", "Correct"),
+    ],
+)
+def test_a_landing_in_azure_that_cannot_work_is_refused_at_start(tmp_path, more, said, hint):
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        load(tmp_path, environment=BLOB + more)
+    assert "(environment test, landing)" in refused.value.message
+    assert hint in refused.value.hint
+
+
+def test_a_landing_in_azure_needs_an_account_except_with_a_connection_string(tmp_path):
+    environment = "[environments.test.landing]\nkind = 'azure_blob'\n"
+    with pytest.raises(ConfigurationError, match="account is missing"):
+        load(tmp_path, environment=environment)
+    given = {"NOVADE_LANDING_CONNECTION_STRING": "AccountName=a;AccountKey=b"}
+    landing = load(tmp_path, environment=environment + "credential = 'connection_string'", environ=given).landing
+    assert landing.account is None
+
+
+def test_the_landings_secrets_come_from_a_secrets_file_then_the_variables_and_are_masked(tmp_path):
+    secrets = "[landing]\nsas = 'from-file'\nkey = 'the-key'"
+    sas = BLOB + "credential = 'sas'"
+    landing = load(tmp_path, environment=sas, secrets=secrets).landing
+    assert landing.sas is not None
+    assert landing.sas.get_secret_value() == "from-file"
+    landing = load(tmp_path, environment=sas, secrets=secrets, environ={"NOVADE_LANDING_SAS": "from-variable"}).landing
+    assert landing.sas is not None
+    assert landing.sas.get_secret_value() == "from-variable"
+    assert "from-" not in repr(landing)
+    assert "the-key" not in repr(landing)
+
+
+def test_plain_http_is_for_this_machine_alone(tmp_path):
+    endpoint = "endpoint = 'http://127.0.0.1:10000/acme'\nca_file = 'ca.pem'"
+    landing = load(tmp_path, environment=BLOB + endpoint).landing
+    assert landing.endpoint == "http://127.0.0.1:10000/acme"
+    assert landing.ca_file == tmp_path / "ca.pem"
+    assert landing.credential == "managed_identity"
+
+
+def test_a_folder_asks_for_no_secret(tmp_path):
+    assert load(tmp_path, environment="[environments.test.landing]\ncredential = 'key'").landing.kind == "folder"
