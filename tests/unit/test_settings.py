@@ -62,7 +62,7 @@ def load(
         (
             {"environment": "[environments.test.warehouse]\nmemory = 1"},
             "environments.test.warehouse.memory is not a setting",
-            "busy_wait_seconds, kind, memory_limit_mb, path, threads",
+            "auth, busy_wait_seconds, columnstore_from_rows, copy_credential, copy_secret, database",
         ),
         (
             {"environment": "[environments.test.warehouse]\nkind = 'oracle'"},
