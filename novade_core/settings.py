@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -52,13 +54,31 @@ class LandingSettings(_Model):
 
 
 class WarehouseSettings(_Model):
-    """Where tables live."""
+    """Where tables live. Secrets come from the environment or a secrets file."""
 
-    kind: Literal["duckdb"] = "duckdb"  #: adapter
-    path: Path = Path("var/warehouse.duckdb")  #: the database file
+    kind: Literal["duckdb", "synapse"] = "duckdb"  #: adapter
+    path: Path = Path("var/warehouse.duckdb")  #: the database file; this and the next three are for duckdb
     memory_limit_mb: Annotated[int, Field(ge=64)] = 160  #: for the engine's buffers
     threads: Annotated[int, Field(ge=1)] = 1  #: of the engine; two load a little faster for a third more processor time
     busy_wait_seconds: Annotated[float, Field(ge=0)] = 120  #: for another process to let go of the file
+    server: str | None = None  #: e.g. "acme.sql.azuresynapse.net"; this and all below is for synapse
+    port: Annotated[int, Field(ge=1, le=65535)] = 1433  #: of the server
+    database: str | None = None  #: the dedicated pool's name
+    auth: Literal["managed_identity", "service_principal", "token", "sql"] = "managed_identity"  #: who we are to it
+    user: str | None = None  #: login, client id of a service principal, or object id of a user-assigned identity
+    password: SecretStr | None = None  #: of the login, or the service principal's secret
+    token: SecretStr | None = None  #: an access token; without one, auth = "token" asks azure-identity for it
+    driver: str | None = None  #: ODBC driver by name or file; None = found by itself
+    encrypt: bool = True  #: false is refused unless the server is this machine
+    copy_credential: Literal["managed_identity", "key", "sas", "none"] = "managed_identity"  #: with which COPY reads
+    copy_secret: SecretStr | None = None  #: the account's key or the shared access signature for COPY
+    hash_from_rows: Annotated[int, Field(ge=0)] = 2_000_000  #: tables made with so many rows are spread by their key
+    columnstore_from_rows: Annotated[int, Field(ge=0)] = 60_000_000  #: … are columnstores, unless a text is unlimited
+    statistics_from_rows: Annotated[int, Field(ge=1)] = 100_000  #: rows of a load after which statistics are renewed
+    login_timeout_seconds: Annotated[int, Field(ge=1)] = 60  #: for one try to connect
+    statement_timeout_seconds: Annotated[int, Field(ge=1)] = 3600  #: for one statement
+    tries: Annotated[int, Field(ge=1, le=10)] = 4  #: of what can be repeated, for passing faults
+    retry_base_seconds: Annotated[float, Field(ge=0)] = 5.0  #: doubled at each try, up to a minute
 
 
 class LedgerSettings(_Model):
@@ -134,6 +154,23 @@ class ScheduleSettings(_Model):
     outage: Outage = Outage.ONCE  #: once, all or skip: what happens to fires that nobody was there for
 
 
+class PriceSettings(_Model):
+    """What a meter costs, as it is seeded. What people change on the page wins afterwards."""
+
+    price: Annotated[Decimal, Field(ge=0)]  #: of ``per``
+    per: Annotated[int, Field(ge=1)] = 1  #: so much of the meter costs the price
+    unit: Annotated[str, Field(max_length=40)]  #: what ``per`` is in words
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "EUR"  #: of the price
+    region: Annotated[str, Field(max_length=40)] | None = None  #: where it holds
+    since: date  #: the first day on which it holds
+    basis: Literal["measured", "allocated", "estimated"] = "measured"  #: how the meter becomes money
+    source: Annotated[str, Field(min_length=1)]  #: where the figure comes from
+
+
+#: A meter of the ledger's ``usage``, or ``rate.USD``.
+Meter = Annotated[str, Field(pattern=r"^[a-z_]+\.[A-Za-z_]+$", max_length=60)]
+
+
 class StreamSettings(_Model):
     """One stream. Keys left out take the source's defaults."""
 
@@ -161,6 +198,7 @@ class EnvironmentSettings(_Model):
     secrets_files: tuple[Path, ...] = ()  #: TOML files whose [salesforce] etc. complete the connection
     salesforce: SalesforceSettings = SalesforceSettings()
     api: ApiSettings = ApiSettings()
+    prices: dict[Meter, PriceSettings] = {}  #: in place of the file's of the same meter
 
 
 class _File(_Model):
@@ -170,6 +208,7 @@ class _File(_Model):
     environments: dict[str, EnvironmentSettings]
     streams: dict[str, StreamSettings]
     schedules: dict[str, ScheduleSettings] = {}
+    prices: dict[Meter, PriceSettings] = {}
 
 
 #: Settings of a source that say who we are to it, beside its secrets.
@@ -195,6 +234,7 @@ class Environment(_Model):
     api: ApiSettings
     streams: tuple[Stream, ...]
     schedules: tuple[ScheduleSpec, ...]  #: to be seeded; the ledger knows what they are now
+    prices: dict[str, PriceSettings]  #: by meter, to be seeded like them
     first_sync: bool
 
     def slots(self, source: str) -> int:
@@ -391,6 +431,8 @@ def load_settings(
     salesforce = _section(SalesforceSettings, given, file, chosen, "salesforce")
     given = raw.api.model_dump(exclude_unset=True) | _secrets("api", secrets_files, environ)
     api = _section(ApiSettings, given, file, chosen, "api")
+    given = raw.warehouse.model_dump(exclude_unset=True) | _secrets("warehouse", secrets_files, environ)
+    warehouse = _section(WarehouseSettings, given, file, chosen, "warehouse")
     streams = tuple(_stream(key, value, file) for key, value in parsed.streams.items())
     schedules = tuple(_schedule(key, value, streams, file) for key, value in parsed.schedules.items())
     if salesforce.ca_file is not None:
@@ -403,7 +445,7 @@ def load_settings(
         label=raw.label or chosen,
         colour=raw.colour,
         landing=_landing(raw.landing, _secrets("landing", secrets_files, environ), file, chosen, home),
-        warehouse=raw.warehouse.model_copy(update={"path": home / raw.warehouse.path}),
+        warehouse=warehouse.model_copy(update={"path": home / warehouse.path}),
         ledger_url=_absolute_sqlite(raw.ledger.url, home),
         worker=raw.worker,
         sandbox=raw.sandbox.model_copy(update={"dir": home / raw.sandbox.dir}) if raw.sandbox else None,
@@ -412,6 +454,7 @@ def load_settings(
         api=api,
         streams=streams,
         schedules=(*schedules, CANARY) if parsed.canary else schedules,
+        prices=parsed.prices | raw.prices,
         first_sync=parsed.first_sync,
     )
 
