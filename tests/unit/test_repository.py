@@ -204,6 +204,7 @@ class FakeMachine(setup.Machine):
         root: bool = True,
         failing: dict[str, str] | None = None,
         lacking: tuple[str, ...] = (),
+        answers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(venv)
         self.pythons = {setup.sys.executable: NEW} if pythons is None else pythons
@@ -211,6 +212,7 @@ class FakeMachine(setup.Machine):
         self.root = root
         self.failing = failing or {}  # part of a command -> what it prints before it fails
         self.lacking = lacking  # modules that no Python can import
+        self.answers = answers or {}  # a command -> what it prints
         self.commands: list[str] = []
         self.said: list[str] = []
 
@@ -227,7 +229,7 @@ class FakeMachine(setup.Machine):
             self.pythons[str(self.venv / "bin" / "python")] = NEW
         if "-venv" in line:
             self.lacking = ()
-        return setup.Outcome(0, "")
+        return setup.Outcome(0, self.answers.get(line, ""))
 
     def _python(self, python: str, code: str) -> setup.Outcome:
         if python not in self.pythons or any(f", {module};" in code for module in self.lacking):
@@ -238,6 +240,9 @@ class FakeMachine(setup.Machine):
         return program if program in self.programs or program in self.pythons else None
 
     def has_library(self, name: str) -> bool:
+        return False
+
+    def has_odbc_driver(self, name: str) -> bool:
         return False
 
     def is_root(self) -> bool:
@@ -333,14 +338,40 @@ def test_a_refusal_is_remembered_and_tried_again_on_request(project: Path) -> No
     assert any("unixodbc" in command for command in later.commands)
 
 
-def test_npm_packages_need_npm(project: Path) -> None:
-    need = setup.NodeNeed("azurite", "storage tests cannot run", "3.37.0")
-    with pytest.raises(setup.CannotInstall, match="this machine has no npm"):
-        need.install(FakeMachine(project / ".venv"))
-    machine = FakeMachine(project / ".venv", programs=("npm",))
-    need.install(machine)
-    assert machine.commands[0].endswith(f"--prefix {machine.venv} azurite@3.37.0")
-    assert not need.is_present(machine)
+def test_npm_packages_go_into_the_virtual_environment(project: Path) -> None:
+    machine = FakeMachine(project / ".venv", programs=("npm",), answers={"node --version": "v20.20.2\n"})
+    setup.AZURITE.install(machine)
+    assert machine.commands[-1].startswith("npm install ")
+    assert machine.commands[-1].endswith(f"--prefix {machine.venv} azurite@{setup.AZURITE.version}")
+    assert not setup.AZURITE.is_present(machine)
+
+
+@pytest.mark.parametrize("node", ["", "v18.19.0\n"], ids=["none", "old"])
+def test_without_a_node_that_is_new_enough_one_comes_from_pip(project: Path, node: str) -> None:
+    machine = FakeMachine(project / ".venv", programs=("npm",) if node else (), answers={"node --version": node})
+    setup.AZURITE.install(machine)
+    assert machine.commands[-2].endswith(f"pip install --disable-pip-version-check --no-input {setup.NODE_WHEEL}")
+    assert machine.commands[-1].startswith(f"{machine.venv}/bin/npm install ")
+
+
+def test_without_npm_and_without_an_index_the_reason_is_said(project: Path) -> None:
+    machine = FakeMachine(project / ".venv", failing={"pip install": "ERROR: no network"})
+    with pytest.raises(setup.CannotInstall, match="this machine has no npm, and pip says: ERROR: no network"):
+        setup.AZURITE.install(machine)
+
+
+def test_an_npm_package_of_another_version_is_installed_anew(project: Path) -> None:
+    machine = FakeMachine(project / ".venv")
+    package = machine.venv / "node_modules" / "azurite" / "package.json"
+    package.parent.mkdir(parents=True)
+    for version, present in (("3.0.0", False), (setup.AZURITE.version, True)):
+        package.write_text(f'{{"version": "{version}"}}')
+        assert setup.AZURITE.is_present(machine) is present
+
+
+def test_what_the_tests_need_is_there_for_the_stack_too() -> None:
+    assert {setup.ODBC, setup.AZURITE} == set(setup.NEEDS["stack"])
+    assert set(setup.NEEDS["run"]) < set(setup.NEEDS["stack"]) < set(setup.NEEDS["test"])
 
 
 def test_locks_are_installed_once_and_again_when_one_changes(project: Path) -> None:
@@ -349,7 +380,7 @@ def test_locks_are_installed_once_and_again_when_one_changes(project: Path) -> N
     def pip_calls() -> list[str]:
         machine.commands.clear()
         setup.set_up(machine, project, "test")
-        return [command for command in machine.commands if "pip install" in command]
+        return [command for command in machine.commands if "--requirement" in command]
 
     (fresh,) = pip_calls()
     assert fresh.count("--requirement") == 2
