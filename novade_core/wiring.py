@@ -49,6 +49,10 @@ class Services:
     @cached_property
     def warehouse(self) -> Warehouse:
         """Where tables are; opening it is a session's business."""
+        if self.environment.warehouse.kind == "synapse":
+            from novade_core.warehouse.synapse import SynapseWarehouse
+
+            return SynapseWarehouse(self.environment.warehouse)
         from novade_core.warehouse.duckdb import DuckDBWarehouse
 
         return DuckDBWarehouse(self.environment.warehouse)

@@ -30,6 +30,7 @@ class Fence:
     mark: str = "?"  #: how the engine writes a parameter
     #: Ends the INSERT of a new stream's row, so that of two at once neither is an error: ON CONFLICT DO NOTHING.
     unless_there: str = ""
+    begin: str = "BEGIN"  #: as the engine says it
 
     def transaction(self, stream: str, fence: int, work: Callable[[], T], before_commit: Callable[[], None]) -> T:
         """Fence, work, the lease asked once more, COMMIT; whatever is raised on the way rolls back.
@@ -41,7 +42,7 @@ class Fence:
             f"WHERE NOT EXISTS (SELECT 1 FROM {self.table} WHERE stream = {self.mark}) {self.unless_there}",
             [stream, stream],
         )
-        self.execute("BEGIN", [])
+        self.execute(self.begin, [])
         try:
             hit = self.execute(
                 f"UPDATE {self.table} SET fence = {self.mark} WHERE stream = {self.mark} AND fence <= {self.mark}",

@@ -38,7 +38,7 @@ class Value(NamedTuple):
     column: str
     sql_type: str  #: without a collation
     landed: str | None = None  #: column of the staging table
-    kept: bool = False  #: the row's own value before the load
+    kept: str | None = None  #: column of the table that ``keep`` fills: the row's own value before the load
 
 
 def _same_text(left: str, right: str) -> str:
@@ -211,13 +211,9 @@ def _rows(
     part: Part, verdicts: Table, keys: Sequence[Key], now: datetime, *, skip_deleted: bool, kept: Table | None
 ) -> str:
     """The winning rows of one staging table, as the target's columns in the order of ``part.values``, then ours."""
-    chosen, place = [], 0
+    chosen = []
     for value in part.values:
-        if value.kept:
-            chosen.append(f"x.[c{place}] AS {identifier(value.column)}")
-            place += 1
-            continue
-        origin = f"s.{identifier(value.landed)}" if value.landed is not None else "NULL"
+        origin = f"s.{identifier(value.landed)}" if value.landed else f"x.[{value.kept}]" if value.kept else "NULL"
         chosen.append(f"CAST({origin} AS {value.sql_type}) AS {identifier(value.column)}")
     chosen += [
         "v.[run_id] AS [_novade_run_id]",
@@ -250,7 +246,7 @@ def insert_rows(
     skip_deleted: bool,
     kept: Table | None,
 ) -> Statement:
-    """The winning rows of one staging table into the target. Values marked ``kept`` are in the order of ``keep``."""
+    """The winning rows of one staging table into the target."""
     into = listed([*(v.column for v in part.values), *NOVADE_COLUMNS])
     rows = _rows(part, verdicts, keys, now, skip_deleted=skip_deleted, kept=kept)
     return Statement("insert", f"INSERT INTO {table.sql} ({into}) {rows}")

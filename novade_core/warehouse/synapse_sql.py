@@ -109,7 +109,6 @@ OWN_TABLES: Mapping[Table, tuple[Mapping[str, str], Storage]] = {
             "fence": "bigint",
             "state": "nvarchar(16)",
             "replaces": "bit",
-            "load_id": "nvarchar(64)",
             "new_name": "nvarchar(128)",
             "old_name": "nvarchar(128)",
         },
@@ -195,7 +194,6 @@ def marks(number: int) -> str:
 BEGIN = Statement("begin", "BEGIN TRAN", labelled=False)
 COMMIT = Statement("commit", "COMMIT", labelled=False)
 ROLLBACK = Statement("rollback", "ROLLBACK", labelled=False)
-FENCED = ("begin", "commit", "rollback", "fence_row", "fence")
 
 
 def lock_fences() -> Statement:
@@ -206,6 +204,11 @@ def lock_fences() -> Statement:
 def fence_of(stream: str) -> Statement:
     """The stored fence of a stream; no row where there is none yet."""
     return Statement("fence_read", f"SELECT [fence] FROM {FENCE.sql} WHERE [stream] = ?", (stream,))
+
+
+def make_fence(stream: str) -> Statement:
+    """The stream's row, below every holder's fence."""
+    return Statement("fence_make", f"INSERT INTO {FENCE.sql} ([stream], [fence]) SELECT ?, 0", (stream,))
 
 
 # --- catalogue ------------------------------------------------------------------------------------
@@ -332,14 +335,13 @@ class Swap(NamedTuple):
 
     swap: str  #: unique; letters, digits and underscores
     fence: int
-    state: str  #: open: its renames may happen; closing: they may not any more
+    state: str  #: open; closed: its renames may not happen any more; committed: with its markers, in one transaction
     replaces: bool  #: was there a table before?
-    load_id: str  #: a manifest whose marker tells that the swap was committed
     new_name: str
     old_name: str
 
 
-_SWAP = ("swap", "fence", "state", "replaces", "load_id", "new_name", "old_name")
+_SWAP = ("swap", "fence", "state", "replaces", "new_name", "old_name")
 
 
 def swaps(stream: str) -> Statement:
@@ -353,16 +355,25 @@ def open_swap(stream: str, swap: Swap) -> Statement:
         "swap_open",
         f"INSERT INTO {SWAPS.sql} ([stream], {listed(_SWAP)}) "
         "SELECT CAST(? AS nvarchar(260)), CAST(? AS nvarchar(64)), CAST(? AS bigint), CAST(? AS nvarchar(16)), "
-        "CAST(? AS bit), CAST(? AS nvarchar(64)), CAST(? AS nvarchar(128)), CAST(? AS nvarchar(128))",
+        "CAST(? AS bit), CAST(? AS nvarchar(128)), CAST(? AS nvarchar(128))",
         (stream, *swap),
     )
 
 
-def close_swap(stream: str, swap: str) -> Statement:
-    """From here on the swap's renames do nothing, whoever sends them."""
+def close_swaps(stream: str) -> Statement:
+    """From here on the renames of open swaps do nothing, whoever sends them."""
     return Statement(
         "swap_close",
-        f"UPDATE {SWAPS.sql} SET [state] = N'closing' WHERE [stream] = ? AND [swap] = ?",
+        f"UPDATE {SWAPS.sql} SET [state] = N'closed' WHERE [stream] = ? AND [state] = N'open'",
+        (stream,),
+    )
+
+
+def commit_swap(stream: str, swap: str) -> Statement:
+    """Part of the transaction that holds the fence: committed where that is."""
+    return Statement(
+        "swap_commit",
+        f"UPDATE {SWAPS.sql} SET [state] = N'committed' WHERE [stream] = ? AND [swap] = ? AND [state] = N'open'",
         (stream, swap),
     )
 
@@ -373,11 +384,11 @@ def forget_swap(stream: str, swap: str) -> Statement:
 
 
 def rename_in_swap(table: Table, new_name: str, swap: str) -> Statement:
-    """Rename as long as the swap is open: one batch, so that a worker which wakes late cannot rename any more."""
+    """Rename unless the swap was closed: one batch, so that a worker which wakes late cannot rename any more."""
     rename = f"RENAME OBJECT {table.sql} TO {identifier(new_name)}"
     return Statement(
         "swap_rename",
-        f"IF EXISTS (SELECT 1 FROM {SWAPS.sql} WHERE [swap] = {literal(swap)} AND [state] = N'open') "
+        f"IF EXISTS (SELECT 1 FROM {SWAPS.sql} WHERE [swap] = {literal(swap)} AND [state] <> N'closed') "
         f"BEGIN EXEC({literal(rename)}) END",
         labelled=False,
     )
