@@ -75,8 +75,15 @@ def translated(
             hint=_PROOFS["managed_identity"],
             origin="landing",
         )
+    # Without a word of the storage it is where the token comes from that refused, or the key cannot sign.
+    if isinstance(error, ClientAuthenticationError) and not word:
+        return AuthenticationFailed(
+            f"Our {credential.replace('_', ' ')} for {place} is not usable.",
+            hint=_PROOFS[credential],
+            origin="landing",
+        )
     if not isinstance(error, HttpResponseError) or status is None:
-        return _unanswered(error, place, path, credential)
+        return _unanswered(error, place, path)
     said = f"{word or 'no reason given'}, HTTP {status}"
     if word in _NO_CONTAINER or (status == 404 and not word):
         return ConfigurationError(
@@ -108,13 +115,7 @@ def translated(
     )
 
 
-def _unanswered(error: AzureError, place: str, path: str, credential: str) -> NovadeError:
-    if isinstance(error, ClientAuthenticationError):
-        return AuthenticationFailed(
-            f"Our {credential.replace('_', ' ')} for {place} is not usable.",
-            hint=_PROOFS[credential],
-            origin="landing",
-        )
+def _unanswered(error: AzureError, place: str, path: str) -> NovadeError:
     if isinstance(error, ServiceRequestError | ServiceResponseError | IncompleteReadError):
         return LandingUnavailable(f"{_begin(place)} was not reached for {path or 'the list'}: {_reason(error)}.")
     return LandingUnavailable(f"The answer of {place} about {path} is broken ({type(error).__name__}).")

@@ -265,9 +265,7 @@ def test_a_sas_that_may_only_read_is_told_which_rights_it_needs(tmp_path, storag
     settings = storage.settings()
     token = sas(storage, settings.container, "rl")
     blob = landing(tmp_path, storage, container=settings.container, credential="sas", sas=token)
-    with pytest.raises(
-        ConfigurationError, match=r"does not allow what a needs .*AuthorizationPermissionMismatch"
-    ) as e:
+    with pytest.raises(ConfigurationError, match=r"does not allow what a needs .*AuthorizationPermissionMismatch") as e:
         blob.put_once("a", b"x")
     assert "sp=racwl" in e.value.hint
     assert blob.paths("") == []

@@ -121,6 +121,8 @@ def test_every_run_adds_up_and_records_what_it_used(home: Home, sandbox: Sandbox
         }
         assert used["salesforce.api_calls"] == run.api_calls > 0
         assert used["salesforce.bytes_in"] > 0
+        sizes = home.ledger_rows("SELECT sum(bytes) AS bytes FROM landed_files WHERE run_id = :run", run=run.id)
+        assert used["landing.bytes_written"] > sizes[0].bytes > 0
         assert used["process.cpu_ms"] > 0
         steps = home.ledger_rows("SELECT name, state FROM steps WHERE run_id = :run ORDER BY id", run=run.id)
         assert [s.name for s in steps] == ["plan", "extract", "land", "load", "verify"]
