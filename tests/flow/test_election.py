@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -52,14 +51,18 @@ class Consoles:
                     command, cwd=PROJECT, env=home.environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL
                 )
                 self.running[process.pid] = process
-        for port in ports:
-            self._wait(port)
+        try:
+            for port in ports:
+                self._wait(port)
+        except BaseException:
+            self.stop()
+            raise
 
     @staticmethod
     def _wait(port: int) -> None:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            with suppress(urllib.error.URLError, ConnectionError):
+            with suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
                 return
             time.sleep(0.1)

@@ -28,7 +28,8 @@ def plain(app) -> str:
 
 
 def ago(**length: float) -> datetime:
-    return NOW - timedelta(**length)
+    """Before this moment: pages look at the clock, and the module may have been imported minutes ago."""
+    return datetime.now(UTC) - timedelta(**length)
 
 
 def failed_once(
