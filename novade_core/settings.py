@@ -81,6 +81,23 @@ class WarehouseSettings(_Model):
     retry_base_seconds: Annotated[float, Field(ge=0)] = 5.0  #: doubled at each try, up to a minute
 
 
+class PoolSettings(_Model):
+    """The dedicated pool as Azure's management sees it, and when it is resumed for loads and paused again."""
+
+    kind: Literal["none", "workspace", "standalone"] = "none"  #: none: nobody here resumes or pauses anything
+    subscription: str | None = None  #: its id
+    resource_group: str | None = None  #: where the pool is
+    workspace: str | None = None  #: its workspace, or the logical server of a standalone pool
+    name: str | None = None  #: of the pool; None = the warehouse's database
+    client_id: str | None = None  #: of a user-assigned managed identity
+    endpoint: str = "https://management.azure.com"  #: of the management, for other clouds and a stand-in
+    token: SecretStr | None = None  #: fixed, for a stand-in; without one azure-identity is asked
+    gather_minutes: Annotated[float, Field(ge=0)] = 60  #: the oldest landed file waits at most so long for a window
+    idle_minutes: Annotated[float, Field(ge=0)] = 5  #: nothing to load and nobody there for so long, then pause
+    max_minutes: Annotated[float, Field(gt=0)] = 120  #: then no further load begins
+    wait_minutes: Annotated[float, Field(gt=0)] = 20  #: for a resume or a pause, before it counts as stuck
+
+
 class LedgerSettings(_Model):
     """Where runs and state are recorded."""
 
@@ -192,6 +209,7 @@ class EnvironmentSettings(_Model):
     colour: Literal["green", "blue", "orange", "red", "violet", "gray"] = "green"  #: of the badge
     landing: LandingSettings = LandingSettings()
     warehouse: WarehouseSettings = WarehouseSettings()
+    pool: PoolSettings = PoolSettings()
     ledger: LedgerSettings = LedgerSettings()
     worker: WorkerSettings = WorkerSettings()
     sandbox: SandboxSettings | None = None
@@ -226,6 +244,7 @@ class Environment(_Model):
     colour: str
     landing: LandingSettings
     warehouse: WarehouseSettings
+    pool: PoolSettings
     ledger_url: str
     worker: WorkerSettings
     sandbox: SandboxSettings | None
@@ -399,6 +418,20 @@ def _landing(raw: LandingSettings, given: dict[str, Any], file: Path, chosen: st
     return landing
 
 
+def _pool(
+    raw: PoolSettings, given: dict[str, Any], warehouse: WarehouseSettings, file: Path, chosen: str
+) -> PoolSettings:
+    pool = _section(PoolSettings, raw.model_dump(exclude_unset=True) | given, file, chosen, "pool")
+    pool = pool.model_copy(update={"name": pool.name or warehouse.database})
+    missing = [key for key in ("subscription", "resource_group", "workspace", "name") if not getattr(pool, key)]
+    said = f"kind is {pool.kind}, which needs {', '.join(missing)}" if missing else ""
+    said = said if is_safe(pool.endpoint) else "endpoint must be https; plain http is for this machine alone"
+    said = said if warehouse.kind == "synapse" else f"kind is {pool.kind}, but the warehouse is {warehouse.kind}"
+    if said and pool.kind != "none":
+        raise ConfigurationError(f"{file} (environment {chosen}, pool): {said}.", hint=f"Correct {file} and try again.")
+    return pool
+
+
 def is_safe(url: str) -> bool:
     """Whether nobody can listen: HTTPS, or plain HTTP that stays on this machine."""
     parts = urlsplit(url)
@@ -446,6 +479,7 @@ def load_settings(
         colour=raw.colour,
         landing=_landing(raw.landing, _secrets("landing", secrets_files, environ), file, chosen, home),
         warehouse=warehouse.model_copy(update={"path": home / warehouse.path}),
+        pool=_pool(raw.pool, _secrets("pool", secrets_files, environ), warehouse, file, chosen),
         ledger_url=_absolute_sqlite(raw.ledger.url, home),
         worker=raw.worker,
         sandbox=raw.sandbox.model_copy(update={"dir": home / raw.sandbox.dir}) if raw.sandbox else None,

@@ -106,6 +106,11 @@ def test_every_role_assignment_says_who_what_and_why() -> None:
     assert len(given) == text.count("Microsoft.Authorization/roleAssignments@") == 7
     for comment in given:
         assert ": " in comment, "no reason"
+    documented = (PROJECT / "docs" / "azure.md").read_text()
+    roles = re.findall(r"^// ((?:Storage|Key Vault|Acr|Novade)[\w ]+?)(?: for|, a role)", text, re.MULTILINE)
+    assert len(roles) == 7
+    for role in roles:
+        assert f"| {role}" in documented, f"docs/azure.md does not name {role}"
 
 
 def test_no_secret_has_a_default() -> None:

@@ -55,7 +55,7 @@ def load(
         (
             {"top": "colour = 1"},
             "colour is not a setting",
-            "canary, default_environment, environments, first_sync, schedules, streams",
+            "canary, default_environment, environments, first_sync, prices, schedules, streams",
         ),
         ({"environment": "colourr = 'red'"}, "environments.test.colourr is not a setting", "colour, label, landing"),
         ({"environment": "colour = 'pink'"}, "environments.test.colour", "'green', 'blue'"),
@@ -349,7 +349,7 @@ def test_every_setting_says_in_a_comment_what_it_is_for(name):
         if isinstance(n.target, ast.Name) and "#: " not in lines[(n.end_lineno or n.lineno) - 1]
     }
     # Sections are described where they are defined.
-    sections = {"landing", "warehouse", "ledger", "worker", "sandbox", "salesforce", "api"}
+    sections = {"landing", "warehouse", "pool", "ledger", "worker", "sandbox", "salesforce", "api"}
     assert silent <= (sections if name == "EnvironmentSettings" else set())
 
 
