@@ -320,7 +320,9 @@ def apt_install(machine: Machine, packages: tuple[str, ...]) -> None:
 
 def npm_install(machine: Machine, name: str, version: str) -> None:
     """npm install into .venv/node_modules."""
-    options = ["--no-save", "--no-audit", "--no-fund", "--no-package-lock", "--prefix", str(machine.venv)]
+    # Scripts of packages are not run: they want node on PATH, and nothing here needs building.
+    options = ["--no-save", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+    options += ["--prefix", str(machine.venv)]
     outcome = machine.run([find_npm(machine), "install", *options, f"{name}@{version}"], seconds=240)
     if outcome.code:
         errors = [line for line in outcome.output.splitlines() if line.startswith("npm error")]
