@@ -43,6 +43,28 @@ _pages = {
             help="What happened, and why?",
         ),
     ],
+    "Trust": [
+        st.Page(
+            _HERE / "trust" / "freshness.py",
+            title="Freshness",
+            url_path="freshness",
+            help="How old is what we look at?",
+        ),
+        st.Page(
+            _HERE / "trust" / "reconciliation.py",
+            title="Reconciliation",
+            url_path="reconciliation",
+            help="Is it all there?",
+        ),
+    ],
+    "Control": [
+        st.Page(
+            _HERE / "control" / "costs.py",
+            title="Costs",
+            url_path="costs",
+            help="What does a thousand rows cost, and why did it change?",
+        ),
+    ],
 }
 # Streamlit's own sidebar is a list that screen readers cannot follow once it has sections, so ours is drawn here.
 _chosen = st.navigation(_pages, position="hidden")

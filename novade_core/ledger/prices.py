@@ -124,7 +124,7 @@ def amount(given: str) -> Decimal | None:
 
 def enter(ledger: Ledger, price: Price, *, now: datetime, who: str) -> None:
     """A price from its day on; one of the same meter and day is corrected. Raises ConfigurationError."""
-    _check(price)
+    check(price)
     after = _columns(price)
     with ledger.write() as connection:
         same = (PriceRow.meter == price.meter, PriceRow.since == price.since)
@@ -146,7 +146,8 @@ def enter(ledger: Ledger, price: Price, *, now: datetime, who: str) -> None:
         connection.execute(insert(Audit).values(at=now, who=who, action=action, subject=subject, details=details))
 
 
-def _check(price: Price) -> None:
+def check(price: Price) -> None:
+    """Raises ConfigurationError that names what is wrong with a price."""
     kind, _, name = price.meter.partition(".")
     wrong = None
     if not kind or not name or not price.meter.replace(".", "").replace("_", "").isalnum() or len(price.meter) > 60:

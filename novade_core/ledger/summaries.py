@@ -95,6 +95,7 @@ class StreamHistory:
     mean_calls: float | None = None
     source_count: int | None = None  #: all records at the source when last counted
     loaded_before: bool = False  #: a first incremental sync reads everything
+    run_ids: tuple[int, ...] = ()  #: the runs that the means stand on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +245,7 @@ def stream_history(ledger: Ledger, streams: Sequence[Stream], kind: RunKind) -> 
                     mean_calls=_mean([r.api_calls for r in rows if r.api_calls is not None]),
                     source_count=None if known is None else known.source_count,
                     loaded_before=known is not None and known.first_loaded_at is not None,
+                    run_ids=tuple(r.id for r in rows),
                 )
             )
     return tuple(found)

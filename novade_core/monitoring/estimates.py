@@ -28,12 +28,15 @@ class Preview:
     rows: int | None
     calls: int | None
     minutes: float | None
-    euros: Decimal | None  #: None until prices exist
+    euros: Decimal | None  #: of what has a price
     basis: str  #: where the figures come from, in words
 
 
-def preview_of(history: StreamHistory) -> Preview:
-    """One stream's preview: the mean of its earlier runs, else from the source's count, else not known."""
+def preview_of(history: StreamHistory, euros: Decimal | None = None) -> Preview:
+    """One stream's preview: the mean of its earlier runs, else from the source's count, else not known.
+
+    ``euros`` is what its earlier runs cost in the mean.
+    """
     if history.runs and history.mean_rows is not None and history.mean_seconds is not None:
         rows = history.mean_rows
         plural = "run" if history.runs == 1 else "runs"
@@ -42,7 +45,7 @@ def preview_of(history: StreamHistory) -> Preview:
             rows=round(rows),
             calls=None if history.mean_calls is None else round(history.mean_calls),
             minutes=history.mean_seconds / 60,
-            euros=None,
+            euros=euros,
             basis=f"mean of its last {history.runs} {plural} of this kind",
         )
     reads_all = history.kind is RunKind.FULL or (history.kind is RunKind.INCREMENTAL and not history.loaded_before)
@@ -69,13 +72,14 @@ def total_of(previews: Iterable[Preview]) -> Preview:
         return None if not values or any(v is None for v in values) else sum(v for v in values if v is not None)
 
     minutes = [p.minutes for p in parts]
+    euros = [p.euros for p in parts if p.euros is not None]
     unknown = sum(p.rows is None for p in parts)
     return Preview(
         streams=len(parts),
         rows=add([p.rows for p in parts]),
         calls=add([p.calls for p in parts]),
         minutes=None if not parts or None in minutes else sum(m for m in minutes if m is not None),
-        euros=None,
+        euros=sum(euros, Decimal(0)) if euros and len(euros) == len(parts) else None,
         basis=f"{unknown} of {len(parts)} streams have no history yet" if unknown else "the sum of them",
     )
 

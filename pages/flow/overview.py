@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 
 import streamlit as st
 
 from novade_core.ledger import queries, schedules, summaries
 from novade_core.ledger.models import RunState
+from novade_core.monitoring.costs import Cost
 from novade_core.monitoring.freshness import Freshness, FreshState, freshness_of
-from pages.ui import page, status, tables, words
+from pages.ui import money, page, status, tables, words
 from pages.ui.markup import Markup, address, join, link, show, tag
 from pages.ui.tables import Column, Tile
 
@@ -26,9 +28,32 @@ class Line:
     fresh: Freshness
     rows: int | None  #: of seven days
     before: int | None  #: of the seven days before those
+    unit: Decimal | None  #: euros for 1,000 rows of this month
 
 
-def lines(now: datetime, totals: tuple[summaries.DayTotal, ...]) -> list[Line]:
+@dataclass(frozen=True)
+class Spending:
+    """What this month and the last two weeks cost."""
+
+    month: money.Spent
+    by_day: dict[date, Cost]  #: of two weeks
+
+    def unit(self, stream: str) -> Decimal | None:
+        """Euros for 1,000 rows of a stream in this month."""
+        cost = self.month.by_stream.get(stream)
+        return None if cost is None else cost.per_thousand(self.month.rows.get(stream))
+
+
+def spending(now: datetime) -> Spending:
+    """Costs as this page shows them."""
+    today, known = now.date(), money.book(services)
+    return Spending(
+        month=money.spent(services, known, today.replace(day=1), today),
+        by_day=money.by_day(services, known, today - timedelta(days=13), today),
+    )
+
+
+def lines(now: datetime, totals: tuple[summaries.DayTotal, ...], costs: Spending) -> list[Line]:
     """All streams with their state now."""
     week = now.date() - timedelta(days=6)
     sums: dict[tuple[str, bool], int] = defaultdict(int)
@@ -43,7 +68,8 @@ def lines(now: datetime, totals: tuple[summaries.DayTotal, ...]) -> list[Line]:
             now=now,
         )
         rows = sums.get((facts.stream, True), 0) if facts.first_loaded_at is not None else None
-        found.append(Line(facts=facts, fresh=fresh, rows=rows, before=sums.get((facts.stream, False))))
+        unit = costs.unit(facts.stream)
+        found.append(Line(facts=facts, fresh=fresh, rows=rows, before=sums.get((facts.stream, False)), unit=unit))
     return found
 
 
@@ -61,14 +87,14 @@ def trouble(line: Line) -> Markup | None:
         return link(f"{facts.label} is {fresh.sentence.rstrip('.')}", runs, title=facts.stream)
     if facts.comparison_state == "differs":
         return link(
-            f"{facts.label} differs from its source", address("runs", run=facts.last_run_id), title=facts.stream
+            f"{facts.label} differs from its source", address("reconciliation", stream=facts.stream), title=facts.stream
         )
     if fresh.state is FreshState.LATE:
         return link(f"{facts.label} is late, {fresh.sentence.rstrip('.')}", runs, title=facts.stream)
     return None
 
 
-def headline(all_lines: list[Line], today: int, running: int) -> None:
+def headline(all_lines: list[Line], today: int, running: int, spent: Cost | None) -> None:
     """The sentence."""
     count = len(all_lines)
     loaded = [line for line in all_lines if line.fresh.state is not FreshState.NEVER_LOADED]
@@ -86,7 +112,9 @@ def headline(all_lines: list[Line], today: int, running: int) -> None:
     fresh = sum(line.fresh.state is FreshState.FRESH for line in all_lines)
     arrived = [
         link(words.counted(today, "row"), address("runs", state="succeeded")),
-        " arrived today; cost not known yet.",
+        " arrived today; cost not known yet."
+        if spent is None or spent.euros is None
+        else [" arrived today for ", link(words.money(spent.euros), address("costs")), "."],
     ]
     if not clauses:
         never = count - len(loaded)
@@ -101,7 +129,7 @@ def headline(all_lines: list[Line], today: int, running: int) -> None:
     status.headline(parts, ". ", arrived)
 
 
-def metrics(all_lines: list[Line], totals: tuple[summaries.DayTotal, ...], now: datetime) -> None:
+def metrics(all_lines: list[Line], totals: tuple[summaries.DayTotal, ...], costs: Spending, now: datetime) -> None:
     """Five figures, each with two weeks and the change against the week before."""
     days = [now.date() - timedelta(days=back) for back in range(13, -1, -1)]
     loaded: dict[date, int] = defaultdict(int)
@@ -125,6 +153,7 @@ def metrics(all_lines: list[Line], totals: tuple[summaries.DayTotal, ...], now: 
             value=f"{fresh} of {len(all_lines)}",
             note="with a run that worked, by day",
             days=tuple(moving[d] for d in days),
+            href=address("freshness"),
             title="Loaded within their limit. Bars: streams with a run that worked, by day, for two weeks.",
         ),
         Tile(
@@ -147,11 +176,30 @@ def metrics(all_lines: list[Line], totals: tuple[summaries.DayTotal, ...], now: 
             name="Streams that differ",
             value=words.number(differ) if compared else words.DASH,
             note=f"{compared} compared" if compared else "none compared yet",
+            href=address("reconciliation"),
             title="Between the source's count and the warehouse's, at the last comparison.",
         ),
-        Tile(name="Cost this month", value=words.DASH, note="not known yet", title="Known once prices are entered."),
+        cost_tile(costs, days),
     )
     tables.tiles(tiles)
+
+
+def cost_tile(costs: Spending, days: list[date]) -> Tile:
+    """This month's cost, with what two weeks cost by day."""
+    total, rows = costs.month.total, costs.month.all_rows
+    unit = total.per_thousand(rows)
+    note = (
+        "not known yet" if total.euros is None else "no rows yet" if unit is None else f"{words.money(unit)} per 1,000"
+    )
+    spent = [costs.by_day[day].euros or Decimal(0) if day in costs.by_day else Decimal(0) for day in days]
+    return Tile(
+        name="Cost this month",
+        value=words.money(total.euros),
+        note=note,
+        days=tuple(float(euros) for euros in spent) if total.euros else (),
+        title=f"At the prices entered{', ' + left if (left := money.without(total.unpriced)) else ''}. Bars: by day.",
+        href=address("costs"),
+    )
 
 
 _ORDER = {
@@ -175,7 +223,7 @@ _COLUMNS = (
     Column("Newest record", "nv-tight nv-extra", "Age of the newest record at the source"),
     Column("Last run", "nv-tight nv-extra"),
     Column("Rows, 7 days", "nv-right"),
-    Column("EUR per 1,000", "nv-right nv-extra", "Not known before prices are entered"),
+    Column("EUR per 1,000", "nv-right nv-extra", "This month, for rows that were loaded"),
     Column("Last comparison", "nv-wide"),
 )
 
@@ -236,20 +284,23 @@ def row_of(line: Line, now: datetime, zone: object) -> tuple[object, ...]:
         words.when(facts.data_to, now, zone),
         last,
         words.number(line.rows),
-        words.DASH,
+        words.DASH if line.unit is None else link(words.money(line.unit, ""), address("costs", stream=facts.stream)),
         compared,
     )
 
 
 def csv_of(all_lines: list[Line]) -> str:
     """The table for a spreadsheet."""
-    names = ("stream", "label", "source", "state", "last_load_at", "data_to", "last_run", "rows_7_days", "comparison")
+    names = (
+        "stream", "label", "source", "state", "last_load_at", "data_to", "last_run", "rows_7_days", "eur_per_1000",
+        "comparison",
+    )  # fmt: skip
     return tables.csv_text(
         names,
         (
             (
                 x.facts.stream, x.facts.label, x.facts.source, x.fresh.state, x.facts.last_load_at, x.facts.data_to,
-                x.facts.last_run_id, x.rows, x.facts.comparison_sentence,
+                x.facts.last_run_id, x.rows, x.unit, x.facts.comparison_sentence,
             )
             for x in all_lines
         ),
@@ -284,11 +335,12 @@ def summary() -> None:
     """Everything but what runs now."""
     now = services.now()
     totals = services.read(summaries.daily_totals, since=now.date() - timedelta(days=13), until=now.date())
-    all_lines = lines(now, totals)
+    costs = spending(now)
+    all_lines = lines(now, totals, costs)
     today = sum(day.loaded for day in totals if day.day == now.date())
     running = len(services.read(queries.open_runs))
-    headline(all_lines, today, running)
-    metrics(all_lines, totals, now)
+    headline(all_lines, today, running, costs.by_day.get(now.date()))
+    metrics(all_lines, totals, costs, now)
     streams_table(all_lines, now)
     findings(now)
 

@@ -13,7 +13,7 @@ from novade_core.ledger.requests import ask_for_run
 from novade_core.monitoring.estimates import preview_of, total_of
 from novade_core.monitoring.freshness import FreshState, freshness_of
 from novade_core.streams import RunKind, Stream
-from pages.ui import backfills, page, status, tables, words
+from pages.ui import backfills, money, page, status, tables, words
 from pages.ui.markup import address, join, link, show, tag
 from pages.ui.tables import Column
 
@@ -168,19 +168,27 @@ def confirm(chosen: list[Stream], rows: str) -> None:
 def preview(chosen: list[Stream], kind: RunKind) -> str:
     """What it will take; gives the rows in words."""
     histories = services.read(summaries.stream_history, streams=tuple(chosen), kind=kind)
-    previews = [preview_of(history) for history in histories]
+    costs = money.mean_of_runs(services, [history.run_ids for history in histories])
+    previews = [preview_of(history, euros) for history, euros in zip(histories, costs, strict=True)]
     total = total_of(previews)
     columns = (
         Column("Stream", "nv-tight"),
         Column("Rows", "nv-right"),
         Column("API calls", "nv-right"),
         Column("Time", "nv-right"),
-        Column("EUR", "nv-right", "Not known before prices are entered"),
+        Column("EUR", "nv-right", "What its earlier runs of this kind cost in the mean, at today's prices"),
         Column("From", "nv-wide"),
     )
 
     def cells(name: object, p: object) -> tuple[object, ...]:
-        return (name, words.number(p.rows), words.number(p.calls), words.minutes(p.minutes), words.DASH, p.basis)
+        return (
+            name,
+            words.number(p.rows),
+            words.number(p.calls),
+            words.minutes(p.minutes),
+            words.money(p.euros, ""),
+            p.basis,
+        )
 
     body = [cells(stream.label, p) for stream, p in zip(chosen, previews, strict=True)]
     if len(body) > 1:

@@ -10,8 +10,9 @@ import streamlit as st
 from novade_core.ledger import queries
 from novade_core.ledger.models import ENDED
 from novade_core.ledger.queries import LogLine, RunDetail
-from pages.ui import status, tables, words
-from pages.ui.markup import Markup, show, tag
+from novade_core.monitoring.costs import cost_of_run
+from pages.ui import money, status, tables, words
+from pages.ui.markup import Markup, address, link, show, tag
 from pages.ui.page import Services
 from pages.ui.tables import Column
 
@@ -170,26 +171,35 @@ def compared(services: Services, run: RunDetail) -> None:
 
 
 def used(services: Services, run: RunDetail) -> None:
-    """Usage; its price is not known yet."""
+    """Usage, each step's at the prices of the run's day."""
     status.section("Usage and cost")
     found = services.read(queries.usage, run_id=run.id)
     if not found:
         show(tag("p", "No usage has been recorded.", class_="nv-aside"))
         return
-    body = [(u.meter, u.step, _quantity(u.meter, u.quantity), words.DASH) for u in found]
+    book, day = money.book(services), (run.ended_at or services.now()).date()
+    each = [cost_of_run({u.meter: u.quantity}, book, day) for u in found]
+    body: list[tuple[object, ...]] = [
+        (u.meter, u.step, words.quantity(u.meter, u.quantity), words.money(cost.euros, ""))
+        for u, cost in zip(found, each, strict=True)
+    ]
+    meters: dict[str, int] = {}
+    for u in found:
+        meters[u.meter] = meters.get(u.meter, 0) + u.quantity
+    total = cost_of_run(meters, book, day)
+    if total.euros is not None:
+        unit = total.per_thousand(run.loaded)
+        per = f", {words.money(unit)} per 1,000 rows loaded" if unit is not None else ""
+        left_out = f"; {money.without(total.unpriced)}" if total.unpriced else ""
+        costs = link("at these prices", address("costs", stream=run.subject))
+        show(tag("p", tag("strong", words.money(total.euros)), per, " ", costs, left_out, ".", class_="nv-aside"))
     columns = (
         Column("Meter"),
         Column("Step"),
         Column("Used", "nv-right"),
-        Column("EUR", "nv-right", "Not known before prices are entered"),
+        Column("EUR", "nv-right", "A dash where a meter has no price"),
     )
     show(tables.table(columns, body, caption="What the run used"))
-
-
-def _quantity(meter: str, value: int) -> str:
-    if "bytes" in meter:
-        return words.size(value)
-    return words.duration(value / 1000) if meter.endswith("_ms") else words.number(value)
 
 
 def log(services: Services, run: RunDetail) -> None:

@@ -37,6 +37,7 @@ COMPARISONS = {
     "in flight": ("sync", "warn"),
     "differs": ("difference", "bad"),
     "unknown": ("help", "mute"),
+    "not compared": ("radio_button_unchecked", "mute"),
 }
 FIRES = {
     "on time": ("check_circle", "good"),

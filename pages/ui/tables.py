@@ -41,7 +41,7 @@ class Tile:
     value: str
     note: str
     title: str
-    days: tuple[int, ...] = ()  #: oldest first
+    days: tuple[float, ...] = ()  #: oldest first
     tone: str = "live"
     href: str | None = None
 
@@ -52,7 +52,11 @@ def tiles(given: Iterable[Tile]) -> None:
     for tile in given:
         most = max(tile.days, default=0)
         bars = [
-            tag("i", style=f"height:{100 * day / most:.0f}%" if most else "height:0", title=f"{day:,}")
+            tag(
+                "i",
+                style=f"height:{100 * day / most:.0f}%" if most else "height:0",
+                title=f"{day:,.4g}" if isinstance(day, float) else f"{day:,}",
+            )
             for day in tile.days
         ]
         drawn.append(

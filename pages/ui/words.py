@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from novade_core.monitoring.freshness import spoken
@@ -38,6 +39,31 @@ def size(value: int | None) -> str:
             return f"{amount:,.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:,.1f} {unit}"
         amount /= 1000
     return f"{amount:,.1f} TB"
+
+
+def quantity(meter: str, value: int | None) -> str:
+    """So much of a meter, in the unit that its name says."""
+    if value is None:
+        return DASH
+    if "bytes" in meter:
+        return size(value)
+    if meter.endswith("_ms"):
+        return duration(value / 1000)
+    return duration(value) if meter.endswith("_seconds") else number(value)
+
+
+def money(value: Decimal | None, currency: str = " EUR") -> str:
+    """0.41 EUR; of what is below a cent the first two digits that say something."""
+    if value is None:
+        return DASH
+    if not value:
+        return f"0{currency}"
+    if value < Decimal("0.000001"):
+        return f"under 0.000001{currency}"
+    if value < Decimal("0.01"):
+        # As many places as the second digit after the zeros needs.
+        return f"{value:.{1 - value.adjusted()}f}{currency}"
+    return f"{value:,.0f}{currency}" if value >= 1000 else f"{value:,.2f}{currency}"
 
 
 def duration(seconds: float | None) -> str:
