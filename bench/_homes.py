@@ -47,6 +47,7 @@ class Home:
     environment: Environment
     environ: dict[str, str]
     ledger: Ledger
+    stand_in: int  #: its process
 
     def ask(self, stream: str, kind: RunKind) -> int:
         """Queue a run of a stream, or give the one that is queued already."""
@@ -95,7 +96,7 @@ def home(contacts: int, streams: Sequence[str], *, more: str = "", history: Path
     The generated org is the one that the bench of a sync keeps; everything else is fresh and goes away.
     """
     org = PROJECT / "var" / "bench" / "sync" / str(contacts) / "var" / "sandbox"
-    with tempfile.TemporaryDirectory(prefix="novade-bench-") as name, _stand_in(org, contacts):
+    with tempfile.TemporaryDirectory(prefix="novade-bench-") as name, _stand_in(org, contacts) as stand_in:
         folder = Path(name)
         file = folder / "novade.toml"
         file.write_text(
@@ -109,13 +110,13 @@ def home(contacts: int, streams: Sequence[str], *, more: str = "", history: Path
         environ = {k: v for k, v in os.environ.items() if not k.startswith("NOVADE_")}
         environ |= {"NOVADE_CONFIG": str(file), "NOVADE_HOME": str(folder)}
         try:
-            yield Home(folder=folder, environment=environment, environ=environ, ledger=ledger)
+            yield Home(folder=folder, environment=environment, environ=environ, ledger=ledger, stand_in=stand_in)
         finally:
             ledger.close()
 
 
 @contextlib.contextmanager
-def _stand_in(folder: Path, contacts: int) -> Iterator[None]:
+def _stand_in(folder: Path, contacts: int) -> Iterator[int]:
     """The Salesforce stand-in on a free port; its first start generates the org."""
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "sandbox", "serve", "--dir", str(folder), "--port", "0", "--seed", "7"]
@@ -126,7 +127,7 @@ def _stand_in(folder: Path, contacts: int) -> Iterator[None]:
     os.setpriority(os.PRIO_PROCESS, process.pid, 19)
     try:
         wait_for(lambda: _serves(folder, process.pid), "the stand-in", seconds=600, process=process)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait(timeout=20)
