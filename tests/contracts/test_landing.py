@@ -53,11 +53,14 @@ def test_a_file_may_be_empty_or_larger_than_a_request(landing):
         assert landing.read(f"once/{size}") == content
 
 
-def test_a_file_is_never_rewritten_by_another(landing):
-    landing.put_file(PLACE, local_file(landing, b"first"))
-    with pytest.raises(StorageRefused, match="part-00000"):
-        landing.put_file(PLACE, local_file(landing, b"second"))
-    assert landing.read(PLACE) == b"first"
+@pytest.mark.parametrize("size", [100, (2 << 20) + 100], ids=["one-request", "in-blocks"])
+def test_a_file_is_never_rewritten_by_another(landing, size):
+    landing.put_file(PLACE, local_file(landing, b"1" * size))
+    second = local_file(landing, b"2" * size)
+    with pytest.raises(StorageRefused, match=r"already holds another .*part-00000"):
+        landing.put_file(PLACE, second)
+    assert landing.read(PLACE) == b"1" * size
+    assert second.exists()
 
 
 def test_the_same_file_may_be_put_again(landing):
