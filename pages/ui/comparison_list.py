@@ -97,7 +97,7 @@ def headline(found: Sequence[Line], now: datetime) -> None:
         )  # fmt: skip
         return
     oldest = min(c.at for c in compared)
-    when = [", the oldest comparison ", words.when(oldest, now), "."]
+    when = [". The oldest comparison was made ", words.when(oldest, now), "."]
     left = f"; {len(found) - len(compared)} not compared yet" if len(compared) < len(found) else ""
     differ = [line for line in found if line.state == ComparisonState.DIFFERS.value]
     if differ:

@@ -228,7 +228,7 @@ def days(services: Services, known: PriceBook, first: date, until: date, stream:
     if not most:
         return
     dearest = max(spent, key=lambda d: spent[d])
-    status.section(f"{dearest:%d %B} was the dearest day: {words.money(most)}")
+    status.section(f"{dearest.day} {dearest:%B} was the dearest day: {words.money(most)}")
     bars = []
     last = money.month_of(first)[1]
     for number in range((last - first).days + 1):
@@ -270,14 +270,14 @@ def parts(services: Services, found: Spent, first: date, stream: str | None) -> 
         columns = (Column("Line", "nv-tight"), Column("EUR", "nv-right"), Column("What it is", "nv-wide"))
         show(tables.table(columns, lines, caption="Lines of the sum"))
     columns = (
-        Column("Meter"),
+        Column("Meter", "nv-tight"),
         Column("Used", "nv-right"),
-        Column("Price", "nv-tight"),
+        Column("Price", "nv-tight nv-extra"),
         Column("EUR", "nv-right"),
         Column(
             "Basis", "nv-tight", "measured: the meter counts what is billed; allocated: a share; estimated: a stand-in"
         ),
-        Column("Where the price comes from", "nv-wide"),
+        Column("Where the price comes from", "nv-wide nv-extra"),
     )
     show(tables.table(columns, [_part(p) for p in total.parts], caption="Parts of the sum"))
     name = f"costs-{first:%Y-%m}" + (f"-{stream}" if stream else "")

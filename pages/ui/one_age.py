@@ -38,7 +38,7 @@ def draw(services: Services, stream: str) -> None:
     fresh = age_list.fresh_now(facts, now)
     status.headline(
         link(facts.label, address("runs", stream=stream), title=stream), " is ", status.badge(fresh.state.value), ": ",
-        fresh.sentence,
+        fresh.sentence[0].lower() + fresh.sentence[1:],
     )  # fmt: skip
     if facts.last_load_at is None:
         show(tag("p", link("Start its first sync", address("sync", streams=stream)), ".", class_="nv-aside"))
@@ -47,7 +47,7 @@ def draw(services: Services, stream: str) -> None:
     loads = services.read(ages.loads, stream=stream, since=since)
     curve(loads, fresh.limit, since, now, span, stream)
     late = [o for o in freshness.overdue(loads.at, fresh.limit, now) if o.until is None or o.until > since]
-    blame(services, stream, late, span, now)
+    blame(services, stream, late, span, now, known=bool(loads.at) and loads.at[0] <= since)
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container(width="content"):
             links = [
@@ -99,10 +99,11 @@ def curve(loads: ages.Loads, limit: timedelta, since: datetime, now: datetime, s
     )  # fmt: skip
 
 
-def blame(services: Services, stream: str, late: Sequence[Overdue], span: str, now: datetime) -> None:
+def blame(services: Services, stream: str, late: Sequence[Overdue], span: str, now: datetime, *, known: bool) -> None:
     """Why it was over its limit."""
     if not late:
-        show(tag("p", f"It kept its limit throughout the last {span}.", class_="nv-aside"))
+        begun = "" if known else ", as far as is known"
+        show(tag("p", f"It kept its limit throughout the last {span}{begun}.", class_="nv-aside"))
         return
     zone = services.zone()
     status.section("What was to blame")

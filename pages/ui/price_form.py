@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import date
 from decimal import Decimal
@@ -31,7 +32,9 @@ def draw(services: Services) -> None:
     meter = st.query_params.get("meter", "")[:60]
     given = st.query_params.get("since", "")
     own = [p for p in found if p.meter == meter]
-    before = next((p for p in own if str(p.since) == given), own[0] if own else None)
+    corrected = next((p for p in own if str(p.since) == given), None)
+    newest = next((p for p in own if p.since <= today), None)
+    before: Price | None = corrected or (None if newest is None else replace(newest, since=today))
     status.headline(
         f"A price of {meter} holds from its day on; days before keep theirs."
         if meter
@@ -43,10 +46,10 @@ def draw(services: Services) -> None:
         entered, wrong = _fields(before, meter, today)
         if wrong is not None:
             status.notice(tag("strong", wrong.message), " ", wrong.hint, level="fail")
-        elif entered is not None:
+        elif entered is not None and not _is_known(entered, own, newest):
             _preview(services, found, entered, before, today)
         reason = "Correct what is wrong first." if entered is None else None
-        if entered is not None and any(_plain(p) == entered for p in own):
+        if entered is not None and _is_known(entered, own, newest):
             reason = "Nothing has been changed."
         with st.container(horizontal=True):
             st.button(
@@ -62,6 +65,12 @@ def draw(services: Services) -> None:
             if st.button("Cancel", key="price_cancel"):
                 st.query_params.clear()
                 st.rerun()
+
+
+def _is_known(entered: Price, own: Sequence[KnownPrice], newest: KnownPrice | None) -> bool:
+    """Whether it stands there already, for its day or as what holds anyway."""
+    on_its_day = next((p for p in own if p.since == entered.since), newest)
+    return on_its_day is not None and replace(_plain(on_its_day), since=entered.since) == entered
 
 
 def _plain(price: KnownPrice) -> Price:
@@ -124,12 +133,12 @@ def _preview(
     same = [p for p in found if (p.meter, p.since) != (entered.meter, entered.since)]
     old, new = PriceBook(found), PriceBook([*same, entered])
     costs: list[Decimal | None] = [money.spent(services, book, first, today).total.euros for book in (old, new)]
-    verb = "Corrects" if len(same) != len(found) else "Begins"
     what = money.price_in_words(entered) if entered.price is not None else "not known"
-    day = f"{entered.since}: {what}"
+    corrects = len(same) != len(found)
+    said = f"Corrects the price of {entered.since}: {what}." if corrects else f"From {entered.since} on: {what}."
     change = f"This month so far costs {words.money(costs[1])} with it, {words.money(costs[0])} without."
     was = f" It was {money.price_in_words(before)}." if before is not None and before.price != entered.price else ""
-    show(tag("p", tag("strong", f"{verb} on {day}."), f"{was} {change}"))
+    show(tag("p", tag("strong", said), f"{was} {change}"))
 
 
 def from_today(price: Price, today: date) -> Price:

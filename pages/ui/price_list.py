@@ -16,11 +16,11 @@ from pages.ui.page import Services
 from pages.ui.tables import Column
 
 _COLUMNS = (
-    Column("Meter"),
+    Column("Meter", "nv-tight"),
     Column("Price", "nv-tight"),
     Column("Since", "nv-tight"),
     Column("Basis", "nv-tight nv-extra"),
-    Column("Where it comes from", "nv-wide"),
+    Column("Where it comes from", "nv-wide nv-extra"),
     Column("Entered", "nv-tight nv-extra"),
     Column("", "nv-tight", "What can be done"),
 )
@@ -46,13 +46,13 @@ def draw(services: Services, missing: Collection[str]) -> None:
         return
     today = services.now().date()
     now = of_today(found, today)
-    body = [_row(services, p) for p in now]
+    body = [_row(services, p, holds=True) for p in now]
     show(tables.table(_COLUMNS, body, caption="Prices of today"))
     differs(services, now)
     rest = [p for p in found if p not in now]
     if rest:
         summary = tag("summary", f"{words.counted(len(rest), 'price')} of other days")
-        table = tables.table(_COLUMNS, [_row(services, p) for p in rest], caption="Prices of other days")
+        table = tables.table(_COLUMNS, [_row(services, p, holds=False) for p in rest], caption="Prices of other days")
         show(tag("details", summary, table))
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container(width="content"):
@@ -73,13 +73,18 @@ def of_today(found: Iterable[KnownPrice], today: date) -> list[KnownPrice]:
     return list(holds.values())
 
 
-def _row(services: Services, price: KnownPrice) -> tuple[Any, ...]:
+def _row(services: Services, price: KnownPrice, *, holds: bool) -> tuple[Any, ...]:
     said = "not known from this day on" if price.price is None else money.price_in_words(price)
     entered = [words.when(price.changed_at, services.now(), services.zone()), f" by {price.changed_by}"]
-    change = link("Change", _form(price.meter, price.since), title=f"Change {price.meter}")
+    fix = link(
+        "Correct", _form(price.meter, price.since), title=f"Correct the price of {price.meter} from {price.since}"
+    )
+    change = (
+        [link("Change", _form(price.meter), title=f"Enter another price of {price.meter}"), " · "] if holds else None
+    )
     region = f" ({price.region})" if price.region else ""
     rate = "exchange rate" if price.meter.startswith(RATE) else price.basis.value
-    return (tag("code", price.meter), said, str(price.since), rate, price.source + region, entered, change)
+    return (tag("code", price.meter), said, str(price.since), rate, price.source + region, entered, [change, fix])
 
 
 def differs(services: Services, now: Iterable[KnownPrice]) -> None:
@@ -92,7 +97,7 @@ def differs(services: Services, now: Iterable[KnownPrice]) -> None:
         tag("p", tag("strong", "Differs from novade.toml. "), "What stands here counts; the file was taken over once.")
     )
     body = [(tag("code", here.meter), _dated(here), _dated(there)) for here, there in other]
-    columns = (Column("Meter"), Column("Here", "nv-wide"), Column("In novade.toml", "nv-wide"))
+    columns = (Column("Meter", "nv-tight"), Column("Here", "nv-wide"), Column("In novade.toml", "nv-wide"))
     show(tables.table(columns, body, caption="Differences from novade.toml"))
     with st.container(horizontal=True):
         for here, there in other[:10]:

@@ -35,7 +35,8 @@ def visit() -> Callable[..., AppTest]:
         app.run()
         for key, value in query.items():
             app.query_params[key] = value
-        return app.switch_page(str(PROJECT / "pages" / "flow" / f"{name}.py")).run()
+        (file,) = (PROJECT / "pages").glob(f"*/{name}.py")
+        return app.switch_page(str(file)).run()
 
     return go
 
