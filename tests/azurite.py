@@ -34,8 +34,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 ACCOUNT = "novadetests"
 _MAIN = PROJECT / ".venv" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
 _LISTENS = re.compile(r"successfully listens on https?://127\.0\.0\.1:(\d+)")
-#: Ends the server when the pipe to this process breaks, however it ended, and removes its folder.
-_KEEPER = 'folder=$1; shift; "$@" & server=$!; read -r _; kill -KILL $server; wait; rm -rf -- "$folder"'
+#: When the pipe to this process breaks, however it ended, removes the folder and ends its own process group: the node
+#: that comes with pip is a script that starts another process.
+_KEEPER = 'folder=$1; shift; "$@" & read -r _; rm -rf -- "$folder"; kill -KILL 0'
 
 
 def _cannot(reason: str) -> NoReturn:
