@@ -1,0 +1,210 @@
+"""Load windows in the ledger: what waits for one, the one that is under way, what people may ask of it.
+
+Whoever runs windows holds the lease ``POOL``, and every write of theirs proves it in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from novade_core.errors import ConfigurationError
+from novade_core.ledger import leases
+from novade_core.ledger.database import Ledger
+from novade_core.ledger.models import (
+    Audit,
+    LandedFileRow,
+    Lease,
+    LoadWindow,
+    Run,
+    RunState,
+    SyncPlan,
+    WindowState,
+)
+from novade_core.ledger.plans import SET_ASIDE
+
+#: The lease of whoever resumes and pauses the pool.
+POOL = "novade:pool"
+#: How runs that a window asks for say where they come from.
+ORIGIN = "window"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """One load window, as it is stored."""
+
+    id: int
+    state: WindowState
+    reason: str
+    ours: bool
+    opened_at: datetime
+    resume_asked_at: datetime | None = None
+    resumed_at: datetime | None = None
+    loads_from: datetime | None = None
+    busy_at: datetime | None = None
+    drained_at: datetime | None = None
+    end_asked_at: datetime | None = None
+    end_asked_by: str | None = None
+    pause_asked_at: datetime | None = None
+    paused_at: datetime | None = None
+    closed_at: datetime | None = None
+    online_seconds: int | None = None
+    size: str | None = None
+    loads: int = 0
+    others: Sequence[str] = ()
+    trouble: str | None = None
+    work: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Registered manifests that are not in the warehouse yet, and what loads at this moment."""
+
+    streams: tuple[str, ...] = ()  #: without the stuck ones
+    oldest: datetime | None = None  #: when the first of their manifests was registered
+    loading: int = 0  #: runs that hold the warehouse
+    underway: frozenset[str] = field(default_factory=frozenset)  #: streams that have a queued or running run
+    #: Streams whose run in a window failed, and for which nothing has landed since. They open no window and keep none
+    #: open: a pool that is resumed again and again for a load that cannot work costs as if it were always on.
+    stuck: tuple[str, ...] = ()
+    closed: datetime | None = None  #: when the last window closed
+
+
+def waiting(connection: Connection) -> Waiting:
+    """What gathers for a window."""
+    rows = connection.execute(
+        select(
+            LandedFileRow.stream,
+            func.min(LandedFileRow.registered_at).label("first"),
+            func.max(LandedFileRow.registered_at).label("last"),
+        )
+        .join(SyncPlan, SyncPlan.id == LandedFileRow.plan_id)
+        .where(LandedFileRow.loaded_at.is_(None), SyncPlan.state.not_in(SET_ASIDE))
+        .group_by(LandedFileRow.stream)
+        .order_by(LandedFileRow.stream)
+    ).all()
+    unended = Run.state.in_([RunState.QUEUED, RunState.RUNNING, RunState.CANCELLING])
+    underway = frozenset(connection.execute(select(Run.subject).where(unended)).scalars())
+    stuck = [row.stream for row in rows if row.stream not in underway and _failed_since(connection, *row[::2])]
+    slots = select(func.count()).where(Lease.stream.like("slot:warehouse:%"), Lease.holder.is_not(None))
+    fit = [row for row in rows if row.stream not in stuck]
+    return Waiting(
+        streams=tuple(row.stream for row in fit),
+        oldest=min((row.first for row in fit), default=None),
+        loading=connection.execute(slots).scalar_one(),
+        underway=underway,
+        stuck=tuple(stuck),
+        closed=connection.execute(select(func.max(LoadWindow.closed_at))).scalar(),
+    )
+
+
+def _failed_since(connection: Connection, stream: str, landed: datetime) -> bool:
+    last = connection.execute(
+        select(Run.state, Run.ended_at)
+        .where(Run.subject == stream, Run.origin == ORIGIN)
+        .order_by(Run.id.desc())
+        .limit(1)
+    ).first()
+    failed = (RunState.FAILED, RunState.CANCELLED, RunState.ABANDONED)
+    return last is not None and last.state in failed and last.ended_at is not None and bool(last.ended_at >= landed)
+
+
+def current(connection: Connection) -> Window | None:
+    """The window that is not closed, None where there is none."""
+    row = connection.execute(select(LoadWindow.__table__).where(LoadWindow.closed_at.is_(None))).first()
+    return _window(row) if row is not None else None
+
+
+def recent(ledger: Ledger, limit: int = 50) -> list[Window]:
+    """The newest windows, the one under way first."""
+    with ledger.read() as connection:
+        rows = connection.execute(select(LoadWindow.__table__).order_by(LoadWindow.id.desc()).limit(limit)).all()
+    return [_window(row) for row in rows]
+
+
+def _window(row: Any) -> Window:
+    values = dict(row._mapping)
+    return Window(**(values | {"state": WindowState(values["state"]), "others": tuple(values["others"])}))
+
+
+def admits_loads(connection: Connection) -> bool:
+    """Whether a run may open the warehouse now, in an environment whose pool is resumed for windows."""
+    window = current(connection)
+    return window is not None and window.state is WindowState.OPEN and window.end_asked_at is None
+
+
+# --- what the holder of the lease writes ----------------------------------------------------------
+
+
+def open_window(ledger: Ledger, *, fence: int, now: datetime, ours: bool, reason: str, size: str | None) -> None:
+    """Begin one; where the pool is online already it is somebody else's, and open at once."""
+    with ledger.write() as connection:
+        leases.require(connection, stream=POOL, fence=fence)
+        if current(connection) is not None:
+            return
+        online = None if ours else now
+        connection.execute(
+            insert(LoadWindow).values(
+                state=WindowState.RESUMING if ours else WindowState.OPEN,
+                reason=reason,
+                ours=ours,
+                opened_at=now,
+                resumed_at=online,
+                loads_from=online,
+                busy_at=online,
+                size=size,
+                loads=0,
+                others=[],
+            )
+        )
+
+
+def note(ledger: Ledger, window_id: int, *, fence: int, **values: Any) -> None:
+    """Write columns of the window under the lease. Raises LeaseLost where another worker took over."""
+    with ledger.write() as connection:
+        leases.require(connection, stream=POOL, fence=fence)
+        connection.execute(update(LoadWindow).where(LoadWindow.id == window_id).values(**values))
+
+
+# --- what people ask for --------------------------------------------------------------------------
+
+
+def ask_for_window(ledger: Ledger, *, who: str, now: datetime) -> int:
+    """Open a window now, without waiting for files to gather; gives its id. One that is under way is that one."""
+    with ledger.write() as connection:
+        there = current(connection)
+        if there is not None:
+            return there.id
+        made = connection.execute(
+            insert(LoadWindow)
+            .values(
+                state=WindowState.RESUMING, reason=f"asked for by {who}", ours=True, opened_at=now, loads=0, others=[]
+            )
+            .returning(LoadWindow.id)
+        ).scalar_one()
+        connection.execute(insert(Audit).values(at=now, who=who, action="open window", subject=str(made), details={}))
+        return int(made)
+
+
+def ask_to_end(ledger: Ledger, *, who: str, now: datetime) -> int:
+    """End the window under way: no further load begins, and the pool is paused after the running ones; gives its id.
+
+    Raises ConfigurationError where none is under way.
+    """
+    with ledger.write() as connection:
+        there = current(connection)
+        if there is None:
+            raise ConfigurationError("No load window is under way.", hint="There is nothing to end.")
+        connection.execute(
+            update(LoadWindow)
+            .where(LoadWindow.id == there.id, LoadWindow.end_asked_at.is_(None))
+            .values(end_asked_at=now, end_asked_by=who)
+        )
+        connection.execute(
+            insert(Audit).values(at=now, who=who, action="end window", subject=str(there.id), details={})
+        )
+        return there.id

@@ -1,0 +1,553 @@
+"""Load windows: every combination of facts, and whole windows against a pool with a clock of its own."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from novade_core.errors import ConfigurationError, RetryableError
+from novade_core.ledger import leases, windows
+from novade_core.ledger.database import Ledger, open_ledger
+from novade_core.ledger.models import LandedFileRow, Lease, PlanState, Run, RunState, SyncPlan, WindowState
+from novade_core.ledger.windows import Waiting, Window
+from novade_core.sync.load_window import SETTLE, Facts, Hands, LoadWindows, Rules, Step, decide
+from novade_core.warehouse.pool import PoolState, PoolStatus
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+RULES = Rules(
+    gather=timedelta(minutes=60), idle=timedelta(minutes=5), longest=timedelta(minutes=120), wait=timedelta(minutes=20)
+)
+LONG_AGO, JUST = NOW - timedelta(hours=5), NOW - timedelta(seconds=10)
+
+# --- every combination ----------------------------------------------------------------------------
+
+
+def every_window() -> Iterator[Window | None]:
+    yield None
+    marks = (None, JUST, LONG_AGO)
+    for state, ours, asked, paused, ended, since, busy in itertools.product(
+        WindowState, (True, False), marks, marks, (None, JUST), (JUST, LONG_AGO), (JUST, LONG_AGO)
+    ):
+        if not ours and state in (WindowState.RESUMING, WindowState.PAUSING):
+            continue  # what is not ours is neither resumed nor paused by us: see the walks below
+        yield Window(
+            id=1,
+            state=state,
+            reason="",
+            ours=ours,
+            opened_at=since,
+            resume_asked_at=asked,
+            resumed_at=since,
+            loads_from=since,
+            busy_at=busy,
+            pause_asked_at=paused,
+            end_asked_at=ended,
+            end_asked_by="ada" if ended else None,
+        )
+
+
+def every_fact() -> Iterator[Facts]:
+    waits = (Waiting(), *(Waiting(streams=("s.a",), oldest=oldest) for oldest in (JUST, LONG_AGO)))
+    for window, pool, waiting, loading, others in itertools.product(
+        list(every_window()), (*PoolState, None), waits, (0, 1), (None, (), ("bob (SSMS)",))
+    ):
+        yield Facts(now=NOW, pool=pool, window=window, waiting=replace(waiting, loading=loading), others=others)
+
+
+ALL = [(facts, decide(facts, RULES)) for facts in every_fact()]
+
+
+def those(step: Step) -> list[Facts]:
+    found = [facts for facts, decision in ALL if decision.step is step]
+    assert found, f"no fact leads to {step}"
+    return found
+
+
+def test_every_step_is_reached_and_says_why() -> None:
+    assert {decision.step for _, decision in ALL} == set(Step)
+    assert all(decision.why for _, decision in ALL)
+
+
+def test_a_pool_is_paused_only_while_nobody_is_there_and_only_by_who_resumed_it() -> None:
+    for facts in those(Step.PAUSE):
+        assert facts.window is not None
+        assert facts.window.ours
+        assert (facts.pool, facts.others, facts.waiting.loading) == (PoolState.ONLINE, (), 0)
+
+
+def test_a_pool_is_resumed_only_when_it_is_paused() -> None:
+    for facts in those(Step.RESUME):
+        assert facts.pool is PoolState.PAUSED
+        assert facts.window is not None
+        assert facts.window.ours
+        assert facts.window.end_asked_at is None
+
+
+def test_loads_begin_only_in_an_open_window() -> None:
+    for facts in those(Step.LOAD):
+        assert facts.window is not None
+        assert (facts.window.state, facts.pool) == (WindowState.OPEN, PoolState.ONLINE)
+        assert facts.window.end_asked_at is None
+        assert facts.window.loads_from is not None
+        assert NOW - facts.window.loads_from < RULES.longest
+
+
+def test_a_window_of_ours_ends_only_with_a_paused_pool() -> None:
+    for facts in those(Step.CLOSE):
+        assert facts.window is not None
+        assert facts.pool is PoolState.PAUSED or not facts.window.ours
+        assert facts.pool is not PoolState.MOVING
+
+
+def test_a_window_begins_only_where_something_waits_and_none_is_under_way() -> None:
+    for step in (Step.OPEN, Step.JOIN):
+        for facts in those(step):
+            assert facts.window is None
+            assert facts.waiting.streams
+    assert all(facts.waiting.oldest == LONG_AGO for facts in those(Step.OPEN))
+    assert all(facts.pool is PoolState.ONLINE for facts in those(Step.JOIN))
+
+
+def test_somebody_else_is_looked_for_before_a_pause_and_at_no_other_time() -> None:
+    for facts in those(Step.LOOK):
+        assert facts.others is None
+        assert decide(replace(facts, others=()), RULES).step is Step.PAUSE
+        assert decide(replace(facts, others=("bob (SSMS)",)), RULES).step in (Step.STAY, Step.REOPEN)
+
+
+def test_nothing_is_done_while_the_pool_cannot_be_asked_or_moves() -> None:
+    for facts, decision in ALL:
+        if facts.pool in (None, PoolState.MOVING):
+            assert decision.step in (Step.NOTHING, Step.WAIT, Step.GIVE_UP)
+
+
+def test_an_end_that_was_asked_for_begins_nothing() -> None:
+    for facts, decision in ALL:
+        if facts.window is not None and facts.window.end_asked_at is not None:
+            assert decision.step not in (Step.RESUME, Step.LOAD, Step.REOPEN, Step.OPEN, Step.JOIN)
+
+
+# --- whole windows --------------------------------------------------------------------------------
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+class Azure:
+    """A pool whose resume and pause take minutes of the test's clock."""
+
+    def __init__(self, state: str = "Paused", takes: timedelta = timedelta(minutes=4)) -> None:
+        self.now = NOW
+        self.state, self.until, self.then = state, NOW, state
+        self.takes = takes
+        self.others: list[str] = []
+        self.calls: list[str] = []
+        self.fault: Exception | None = None
+        self.crash: tuple[str, bool] | None = None  #: at which call, and whether Azure still takes it
+
+    def said(self) -> str:
+        if self.now >= self.until:
+            self.state = self.then
+        return self.state
+
+    def status(self) -> PoolStatus:
+        if self.fault is not None:
+            raise self.fault
+        said = self.said()
+        known = {"Paused": PoolState.PAUSED, "Online": PoolState.ONLINE}
+        return PoolStatus(state=known.get(said, PoolState.MOVING), said=said, size="DW100c")
+
+    def resume(self) -> None:
+        self._ask("resume", "Paused", "Resuming", "Online")
+
+    def pause(self) -> None:
+        assert not self.others, "somebody else was thrown out"
+        self._ask("pause", "Online", "Pausing", "Paused")
+
+    def _ask(self, name: str, before: str, during: str, after: str) -> None:
+        crash, self.crash = (self.crash, None) if self.crash and self.crash[0] == name else (None, self.crash)
+        if crash and not crash[1]:
+            raise Crash
+        self.calls.append(name)
+        if self.fault is not None:
+            raise self.fault
+        if self.said() == before:
+            self.state, self.then, self.until = during, after, self.now + self.takes
+        if crash:
+            raise Crash
+
+
+class World:
+    """A ledger, a pool, and workers that come and go."""
+
+    def __init__(self, ledger: Ledger, azure: Azure) -> None:
+        self.ledger, self.azure = ledger, azure
+        self.asked: list[str] = []
+        self.look_fault: Exception | None = None
+        self.worker = self.start()
+
+    def start(self) -> LoadWindows:
+        def others() -> tuple[str, ...]:
+            assert self.azure.said() == "Online", "a connection to a pool that is not online"
+            if self.look_fault is not None:
+                raise self.look_fault
+            return tuple(self.azure.others)
+
+        hands = Hands(control=self.azure, others=others, work=lambda: {"statements": 3, "ms": 900}, ask=self.ask)
+        return LoadWindows(
+            self.ledger, hands, RULES, leases.Watcher(0.05), clock=lambda: self.azure.now, look_seconds=0
+        )
+
+    def ask(self, stream: str, now: datetime) -> None:
+        self.asked.append(stream)
+        with self.ledger.write() as connection:
+            connection.execute(
+                insert(Run).values(
+                    subject=stream, source="s", kind="incremental", state=RunState.QUEUED, origin=windows.ORIGIN,
+                    requested_by="novade", requested_at=now,
+                )
+            )  # fmt: skip
+
+    def land(self, stream: str) -> None:
+        """A registered manifest that waits."""
+        with self.ledger.write() as connection:
+            plan = connection.execute(
+                insert(SyncPlan)
+                .values(
+                    stream=stream, kind="incremental", state=PlanState.OPEN, run_id=1, created_at=self.azure.now,
+                    windows=[], columns=[], details={},
+                )
+                .returning(SyncPlan.id)
+            ).scalar_one()  # fmt: skip
+            connection.execute(
+                insert(LandedFileRow).values(
+                    stream=stream, run_id=1, plan_id=plan, window=0, chunk=0, manifest_path=f"m{plan}",
+                    load_id=f"l{plan}", files=[], rows=1, rejected=0, bytes=1, window_done=True, fence=1,
+                    registered_at=self.azure.now,
+                )
+            )  # fmt: skip
+
+    def finish_runs(self, state: RunState = RunState.SUCCEEDED) -> None:
+        """Runs that windows asked for end; those that succeed have loaded their files."""
+        with self.ledger.write() as connection:
+            subjects = connection.execute(select(Run.subject).where(Run.state == RunState.QUEUED)).scalars().all()
+            connection.execute(
+                update(Run).where(Run.state == RunState.QUEUED).values(state=state, ended_at=self.azure.now)
+            )
+            if state is RunState.SUCCEEDED:
+                connection.execute(
+                    update(LandedFileRow).where(LandedFileRow.stream.in_(subjects)).values(loaded_at=self.azure.now)
+                )
+
+    def crash(self) -> None:
+        """The worker is gone; its lease runs out, and another one comes."""
+        with self.ledger.write() as connection:
+            connection.execute(update(Lease).where(Lease.stream == windows.POOL).values(holder="gone:1:1"))
+        self.worker = self.start()
+        self.worker.tick()
+        time.sleep(0.06)
+
+    def run(self, minutes: float, each: Callable[[], None] = lambda: None) -> list[Step]:
+        """Ticks, half a minute of the clock apart."""
+        steps: list[Step] = []
+        for _ in range(int(minutes * 2)):
+            self.azure.now += timedelta(seconds=30)
+            try:
+                decision = self.worker.tick()
+            except Crash:
+                self.crash()
+                continue
+            if decision is not None and (not steps or steps[-1] is not decision.step):
+                steps.append(decision.step)
+            each()
+        return steps
+
+    @property
+    def window(self) -> Window:
+        return windows.recent(self.ledger, 1)[0]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    yield World(ledger, Azure())
+    ledger.close()
+
+
+def test_a_window_from_paused_to_paused(world: World) -> None:
+    world.land("s.a")
+    world.land("s.b")
+    assert world.run(59) == [Step.WAIT]
+    assert world.azure.calls == []
+    steps = world.run(10)
+    assert [s for s in steps if s is not Step.WAIT] == [Step.OPEN, Step.RESUME, Step.ONLINE, Step.LOAD]
+    assert world.window.state is WindowState.OPEN
+    with world.ledger.read() as connection:
+        assert windows.admits_loads(connection)
+    assert world.asked == ["s.a", "s.b"]
+    world.finish_runs()
+    world.run(20)
+    window = world.window
+    assert window.state is WindowState.CLOSED
+    assert world.azure.calls == ["resume", "pause"]
+    assert world.azure.said() == "Paused"
+    assert (window.ours, window.loads, window.size, window.trouble) == (True, 2, "DW100c", None)
+    assert window.work == {"statements": 3, "ms": 900}
+    assert window.reason == "2 streams waited since 2026-03-01 12:00 UTC"
+    assert window.resume_asked_at is not None
+    assert window.pause_asked_at is not None
+    assert window.online_seconds == (window.pause_asked_at - window.resume_asked_at).total_seconds()
+    assert window.online_seconds == 14 * 60  # resume 4, loads and their wait 5, idle 5
+    assert world.run(5) == [Step.NOTHING]
+    with world.ledger.read() as connection:
+        assert connection.execute(select(Lease.holder).where(Lease.stream == windows.POOL)).scalar() is None
+
+
+def test_a_window_on_each_kind_of_ledger(ledger_url: str) -> None:
+    ledger = open_ledger(ledger_url)
+    world = World(ledger, Azure())
+    world.land("s.a")
+    world.run(62)
+    world.crash()
+    world.run(30, each=world.finish_runs)
+    assert world.azure.calls == ["resume", "pause"]
+    assert (world.window.state, world.window.reason) == (
+        WindowState.CLOSED,
+        "1 stream waited since 2026-03-01 12:00 UTC",
+    )
+    ledger.close()
+
+
+def test_somebody_elses_session_keeps_the_pool_awake_and_is_named(world: World) -> None:
+    world.land("s.a")
+    world.azure.others = ["bob (SSMS)"]
+    world.run(75)
+    world.finish_runs()
+    world.run(60)
+    assert world.window.state is WindowState.CLOSING
+    assert world.window.others == ("bob (SSMS)",)
+    assert world.window.trouble == "Kept online by bob (SSMS)."
+    assert world.azure.calls == ["resume"]
+    world.land("s.b")  # the pool is online anyway
+    world.run(3)
+    assert world.asked == ["s.a", "s.b"]
+    world.finish_runs()
+    world.azure.others = []
+    world.run(20)
+    assert world.window.state is WindowState.CLOSED
+    assert world.azure.calls == ["resume", "pause"]
+    assert world.window.trouble is None
+
+
+def test_a_pool_that_somebody_else_resumed_is_used_and_left_alone(world: World) -> None:
+    world.azure.state = world.azure.then = "Online"
+    world.land("s.a")
+    world.run(2)
+    assert world.asked == ["s.a"]
+    world.finish_runs()
+    world.run(20)
+    assert world.window.state is WindowState.CLOSED
+    assert (world.window.ours, world.window.online_seconds, world.window.trouble) == (False, None, None)
+    assert world.azure.calls == []
+    assert world.azure.said() == "Online"
+
+
+def test_who_is_quicker_than_we_keeps_the_pool(world: World) -> None:
+    windows.ask_for_window(world.ledger, who="ada", now=NOW)
+    world.land("s.a")
+    world.azure.state = world.azure.then = "Online"
+    world.run(2)
+    assert not world.window.ours
+    world.finish_runs()
+    world.run(20)
+    assert world.azure.calls == []
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["before Azure took it", "after Azure took it"])
+@pytest.mark.parametrize("call", ["resume", "pause"])
+def test_a_crash_at_a_call_to_azure_is_gone_on_with(world: World, call: str, taken: bool) -> None:
+    world.land("s.a")
+    world.azure.crash = (call, taken)
+    world.run(200, each=world.finish_runs)
+    assert world.azure.crash is None
+    assert world.azure.said() == "Paused"
+    assert [w.state for w in windows.recent(world.ledger)] == [WindowState.CLOSED]
+    assert world.asked == ["s.a"]
+
+
+@pytest.mark.parametrize("minute", range(60, 84, 1))
+def test_a_worker_that_dies_at_any_minute_leaves_nothing_online(world: World, minute: int) -> None:
+    world.land("s.a")
+    world.run(minute, each=world.finish_runs)
+    world.crash()
+    world.run(60, each=world.finish_runs)
+    assert world.azure.said() == "Paused"
+    assert world.azure.calls == ["resume", "pause"]
+    assert [w.state for w in windows.recent(world.ledger)] == [WindowState.CLOSED]
+
+
+def test_of_two_workers_one_acts(world: World) -> None:
+    world.land("s.a")
+    world.run(61)
+    second = world.start()
+    with world.ledger.write() as connection:
+        connection.execute(update(Lease).where(Lease.stream == windows.POOL).values(holder="elsewhere-1:1:1"))
+    assert second.tick() is None
+    assert second.tick() is None
+
+
+def test_an_end_while_it_resumes_pauses_what_comes_up(world: World) -> None:
+    world.land("s.a")
+    world.run(61)
+    assert windows.ask_to_end(world.ledger, who="ada", now=world.azure.now) == world.window.id
+    world.run(30)
+    newest = windows.recent(world.ledger)[-1]
+    assert newest.state is WindowState.CLOSED
+    assert newest.trouble == "Ended by ada while the pool was being resumed."
+    assert world.azure.calls == ["resume", "pause"]
+
+
+def test_an_end_in_an_open_window_begins_nothing_more(world: World) -> None:
+    world.land("s.a")
+    world.run(75)
+    windows.ask_to_end(world.ledger, who="ada", now=world.azure.now)
+    with world.ledger.read() as connection:
+        assert not windows.admits_loads(connection)
+    world.run(8)
+    assert world.window.state is WindowState.CLOSED
+    assert world.window.end_asked_by == "ada"
+    world.run(45)  # the file still waits, and gathers anew
+    assert world.azure.calls == ["resume", "pause"]
+    world.run(30)
+    assert world.azure.calls == ["resume", "pause", "resume"]
+
+
+def test_nothing_to_end_is_said(world: World) -> None:
+    with pytest.raises(ConfigurationError, match="No load window"):
+        windows.ask_to_end(world.ledger, who="ada", now=NOW)
+
+
+def test_a_resume_that_hangs_is_given_up_and_the_pool_paused_when_it_comes(world: World) -> None:
+    world.azure.takes = timedelta(minutes=45)
+    world.land("s.a")
+    world.run(85)
+    assert world.window.state is WindowState.PAUSING
+    assert world.window.trouble == "The pool was not online after 20 minutes."
+    windows.ask_to_end(world.ledger, who="ada", now=world.azure.now)
+    world.run(75)  # up after 45 minutes, down after 45 more
+    assert world.azure.calls == ["resume", "pause"]
+    assert windows.recent(world.ledger)[-1].state is WindowState.CLOSED
+
+
+def test_a_pool_that_comes_up_late_is_used_all_the_same(world: World) -> None:
+    world.azure.takes = timedelta(minutes=30)
+    world.land("s.a")
+    world.run(100)
+    assert world.window.state is WindowState.OPEN
+    assert world.window.trouble is None
+    assert world.asked == ["s.a"]
+
+
+def test_a_pause_that_hangs_is_told(world: World) -> None:
+    world.land("s.a")
+    world.run(70)
+    world.finish_runs()
+    world.azure.takes = timedelta(minutes=50)
+    world.run(32)
+    assert world.window.state is WindowState.PAUSING
+    assert world.window.trouble == "The pool is not paused after 20 minutes."
+    world.run(30)
+    assert world.window.state is WindowState.CLOSED
+
+
+def test_a_right_that_is_missing_is_told_with_its_next_step(world: World) -> None:
+    world.land("s.a")
+    world.run(59)
+    denied = ConfigurationError("Our identity may not resume the SQL pool.", hint="Assign it the role.")
+    world.azure.status = lambda: PoolStatus(state=PoolState.PAUSED, said="Paused", size=None)  # type: ignore[method-assign]  # this fault
+    world.azure.fault = denied
+    world.run(3)
+    assert world.window.state is WindowState.RESUMING
+    assert world.window.trouble == "Our identity may not resume the SQL pool. Assign it the role."
+    world.run(19)
+    assert "Our identity may not resume" in (windows.recent(world.ledger)[-1].trouble or "")
+
+
+def test_who_cannot_look_does_not_pause_and_says_so(world: World) -> None:
+    world.land("s.a")
+    world.look_fault = RetryableError("The pool did not answer.")
+    world.run(75)
+    world.finish_runs()
+    world.run(30)
+    assert world.azure.calls == ["resume"]
+    assert "It cannot be seen who else is in the pool" in (world.window.trouble or "")
+    world.look_fault = None
+    world.run(10)
+    assert world.window.state is WindowState.CLOSED
+
+
+def test_azure_that_does_not_answer_changes_nothing(world: World) -> None:
+    world.land("s.a")
+    world.azure.fault = RetryableError("Azure's management was not reached.")
+    assert world.run(90) == [Step.WAIT]
+    assert windows.recent(world.ledger) == []
+    world.azure.fault = None
+    world.run(1)
+    assert world.window.state is WindowState.RESUMING
+
+
+def test_files_that_land_while_a_window_is_open_go_with_it(world: World) -> None:
+    world.land("s.a")
+    world.run(70)
+    world.finish_runs()
+    world.run(3)
+    world.land("s.b")
+    world.run(1)
+    assert world.asked == ["s.a", "s.b"]
+
+
+def test_a_load_that_fails_opens_no_window_again_until_something_new_landed(world: World) -> None:
+    world.land("s.a")
+    world.run(70)
+    world.finish_runs(RunState.FAILED)
+    world.run(30)
+    assert world.window.state is WindowState.CLOSED
+    assert world.run(180) == [Step.NOTHING]
+    with world.ledger.read() as connection:
+        assert windows.waiting(connection).stuck == ("s.a",)
+    assert world.azure.calls == ["resume", "pause"]
+    world.land("s.a")
+    world.run(70)
+    assert world.asked == ["s.a", "s.a"]
+
+
+def test_a_window_has_an_end_even_where_loads_have_none(world: World) -> None:
+    world.land("s.a")
+    world.run(70)
+    world.run(125)
+    first = windows.recent(world.ledger)[-1]
+    assert first.state is WindowState.CLOSED
+    assert world.azure.calls[:2] == ["resume", "pause"]
+
+
+def test_what_is_written_without_the_lease_is_refused(world: World) -> None:
+    world.land("s.a")
+    world.run(61)
+    with world.ledger.write() as connection:
+        connection.execute(update(Lease).where(Lease.stream == windows.POOL).values(fence=Lease.fence + 1))
+    assert world.worker.tick() is None
+    assert world.window.state is WindowState.RESUMING
+
+
+def test_settling_is_shorter_than_every_default_wait() -> None:
+    from novade_core.settings import PoolSettings
+
+    assert timedelta(minutes=PoolSettings().wait_minutes) > SETTLE
