@@ -179,7 +179,7 @@ class Link:
         assert self._connection is not None
         text = statement.text + (label(*self.tag, statement.step) if statement.labelled else "")
         try:
-            result = self._connection.exec_driver_sql(text, statement.parameters)
+            result = self._connection.exec_driver_sql(text, statement.parameters, {"preserve_rowcount": True})
             try:
                 yield result
             finally:

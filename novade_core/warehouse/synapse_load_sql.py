@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from novade_core.warehouse.synapse_sql import (
+    BINARY,
     KEY_TYPE,
     LOADS,
     NOVADE_COLUMNS,
@@ -38,6 +39,7 @@ class Value(NamedTuple):
     column: str
     sql_type: str  #: without a collation
     landed: str | None = None  #: column of the staging table
+    binary: bool = False  #: a text of the key, with the collation of keys
     kept: str | None = None  #: column of the table that ``keep`` fills: the row's own value before the load
 
 
@@ -88,12 +90,12 @@ def classify(
         f"u.[{name}], DATALENGTH(u.[{name}])" if key.text else f"u.[{name}]"
         for key, name in zip(keys, own, strict=True)
     )
+    carried = [*own, "key", "version", "hash", "deleted", "seq", "run_id", "piece", "place"]
+    chosen, inner = (", ".join(f"{prefix}.[{name}]" for name in carried) for prefix in "ru")
     ranked = (
-        f"SELECT u.*, ROW_NUMBER() OVER (PARTITION BY {apart} ORDER BY u.[version] DESC, u.[seq] DESC, "
+        f"SELECT {inner}, ROW_NUMBER() OVER (PARTITION BY {apart} ORDER BY u.[version] DESC, u.[seq] DESC, "
         f"u.[place] DESC, u.[hash] DESC) AS [rank] FROM ({rows}) AS u"
     )
-    carried = [*own, "key", "version", "hash", "deleted", "seq", "run_id", "piece", "place"]
-    chosen = ", ".join(f"r.[{name}]" for name in carried)
     against, verdict = "", "N'load'"
     parameters: tuple[str, ...] = ()
     if held is not None:
@@ -125,7 +127,7 @@ def _staged(table: Table, pieces: Sequence[Piece], keys: Sequence[Key]) -> str:
     )
     own = ", ".join(f"s.{identifier(k.name)} AS [k{number}]" for number, k in enumerate(keys))
     return (
-        f"SELECT {own}, {key_text(keys, 's.')} AS [key], s.[_novade_source_version] AS [version], "
+        f"SELECT {own}, {key_text(keys, 's.')} {BINARY} AS [key], s.[_novade_source_version] AS [version], "
         "s.[_novade_row_hash] AS [hash], CAST(CASE WHEN s.[_novade_deleted_at] IS NULL THEN 0 ELSE 1 END AS bit) "
         "AS [deleted], m.[seq], m.[run_id], m.[piece], s.[_novade_place] AS [place] "
         f"FROM {table.sql} AS s JOIN ({known}) AS m ON m.[piece] = s.[_novade_piece]"
@@ -214,7 +216,8 @@ def _rows(
     chosen = []
     for value in part.values:
         origin = f"s.{identifier(value.landed)}" if value.landed else f"x.[{value.kept}]" if value.kept else "NULL"
-        chosen.append(f"CAST({origin} AS {value.sql_type}) AS {identifier(value.column)}")
+        collated = f" {BINARY}" if value.binary else ""
+        chosen.append(f"CAST({origin} AS {value.sql_type}){collated} AS {identifier(value.column)}")
     chosen += [
         "v.[run_id] AS [_novade_run_id]",
         f"{instant(now)} AS [_novade_loaded_at]",

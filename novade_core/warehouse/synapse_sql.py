@@ -335,18 +335,26 @@ class Swap(NamedTuple):
 
     swap: str  #: unique; letters, digits and underscores
     fence: int
-    state: str  #: open; closed: its renames may not happen any more; committed: with its markers, in one transaction
+    state: str  #: open; closed: its renames may not happen any more
     replaces: bool  #: was there a table before?
     new_name: str
     old_name: str
+    committed: bool = False  #: with its markers, in one transaction
 
 
 _SWAP = ("swap", "fence", "state", "replaces", "new_name", "old_name")
 
 
 def swaps(stream: str) -> Statement:
-    """Swaps of a stream that were begun and not cleared away."""
-    return Statement("swaps", f"SELECT {listed(_SWAP)} FROM {SWAPS.sql} WHERE [stream] = ?", (stream,))
+    """Swaps of a stream that were begun and not cleared away, and 1 or 0: were they committed?"""
+    chosen = ", ".join(f"s.{identifier(n)}" for n in _SWAP)
+    return Statement(
+        "swaps",
+        f"SELECT {chosen}, CASE WHEN c.[state] IS NULL THEN 0 ELSE 1 END FROM {SWAPS.sql} AS s "
+        f"LEFT JOIN {SWAPS.sql} AS c ON c.[stream] = s.[stream] AND c.[swap] = s.[swap] AND c.[state] = N'committed' "
+        "WHERE s.[stream] = ? AND s.[state] <> N'committed'",
+        (stream,),
+    )
 
 
 def open_swap(stream: str, swap: Swap) -> Statement:
@@ -356,7 +364,7 @@ def open_swap(stream: str, swap: Swap) -> Statement:
         f"INSERT INTO {SWAPS.sql} ([stream], {listed(_SWAP)}) "
         "SELECT CAST(? AS nvarchar(260)), CAST(? AS nvarchar(64)), CAST(? AS bigint), CAST(? AS nvarchar(16)), "
         "CAST(? AS bit), CAST(? AS nvarchar(128)), CAST(? AS nvarchar(128))",
-        (stream, *swap),
+        (stream, *swap[: len(_SWAP)]),
     )
 
 
@@ -370,10 +378,11 @@ def close_swaps(stream: str) -> Statement:
 
 
 def commit_swap(stream: str, swap: str) -> Statement:
-    """Part of the transaction that holds the fence: committed where that is."""
+    """Part of the transaction that holds the fence: there where that has committed."""
     return Statement(
         "swap_commit",
-        f"UPDATE {SWAPS.sql} SET [state] = N'committed' WHERE [stream] = ? AND [swap] = ? AND [state] = N'open'",
+        f"INSERT INTO {SWAPS.sql} ([stream], [swap], [state]) "
+        "SELECT CAST(? AS nvarchar(260)), CAST(? AS nvarchar(64)), N'committed'",
         (stream, swap),
     )
 
@@ -388,7 +397,7 @@ def rename_in_swap(table: Table, new_name: str, swap: str) -> Statement:
     rename = f"RENAME OBJECT {table.sql} TO {identifier(new_name)}"
     return Statement(
         "swap_rename",
-        f"IF EXISTS (SELECT 1 FROM {SWAPS.sql} WHERE [swap] = {literal(swap)} AND [state] <> N'closed') "
+        f"IF EXISTS (SELECT 1 FROM {SWAPS.sql} WHERE [swap] = {literal(swap)} AND [state] = N'open') "
         f"BEGIN EXEC({literal(rename)}) END",
         labelled=False,
     )

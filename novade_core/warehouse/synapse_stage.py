@@ -144,11 +144,16 @@ class Stage:
     def parts(self, absent: Sequence[str]) -> list[load_sql.Part]:
         """Where each column of the target comes from, per staging table; ``absent`` in the order of ``kept``."""
         found = []
+        texts = {k.name for k in self.keys if k.text}
         for shape in self.shapes:
             origins, answered = SYNAPSE.origins(shape.columns, self.types), SYNAPSE.answered(shape.columns)
             values = [
                 load_sql.Value(
-                    n, t, origins.get(n), kept=f"c{absent.index(n)}" if n in absent and n not in answered else None
+                    n,
+                    t,
+                    origins.get(n),
+                    binary=n in texts,
+                    kept=f"c{absent.index(n)}" if n in absent and n not in answered else None,
                 )
                 for n, t in self.types.items()
             ]

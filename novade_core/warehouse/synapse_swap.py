@@ -1,9 +1,9 @@
 """A new table takes the place of the old one on a dedicated SQL pool, which renames outside of any transaction.
 
-Two connections: one holds the stream's fence row in an open transaction, with markers and tombstones, and commits
-last; the other writes a journal, fills the new table and renames. A journal row says ``open`` until the first
-connection's transaction makes it ``committed``, so a swap is done exactly where its markers are in. Whoever comes next
-holds the fence, closes what is open (a rename of a worker that wakes late then does nothing), and finishes or undoes.
+Two connections: one holds the stream's fence row in an open transaction, with markers, tombstones and a row that says
+committed, and commits last; the other writes a journal, fills the new table and renames. So a swap counts as done
+exactly where its markers are in. Whoever comes next holds the fence, closes what is open (a rename of a worker that
+wakes late then does nothing), and finishes or undoes.
 
 ===========================  ===================  ==================================
 there are                    not committed        committed
@@ -63,8 +63,7 @@ class Swapper:
             self.link.hit(sql.open_swap(self.stream, journal))
             self.link.hit(fill(self._beside(swap.new_name)))
             remember()
-            if self.guard.hit(sql.commit_swap(self.stream, name)) != 1:
-                raise RetryableError(f"The journal of {self.stream} lost the swap {name}.", origin="warehouse")
+            self.guard.hit(sql.commit_swap(self.stream, name))
 
         def last() -> None:
             ask()
@@ -97,8 +96,8 @@ class Swapper:
         self.link.hit(sql.close_swaps(self.stream))
         for row in self.link.rows(sql.swaps(self.stream)):
             swap = Swap(*row)
-            _log.warning("A swap of %s was left %s and is put right.", self.stream, swap.state)
-            if swap.state == "committed":
+            _log.warning("A swap of %s was left halfway and is put right.", self.stream)
+            if swap.committed:
                 self._finish(swap)
             else:
                 self._undo(swap)

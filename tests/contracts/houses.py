@@ -21,6 +21,7 @@ from novade_core.streams import Batch, Column, ColumnType, LandedFile, LoadResul
 from novade_core.sync.chunks import ChunkWriter
 from novade_core.warehouse.base import LoadOutcome, LoadRequest, Session, Warehouse
 from novade_core.warehouse.duckdb import DuckDBWarehouse
+from tests import pools
 
 NOW = datetime(2024, 11, 18, 14, 0, tzinfo=UTC)
 
@@ -74,6 +75,8 @@ class Adapter:
     make: Callable[[Path], Warehouse]
     look: Callable[[Path], AbstractContextManager[Query]]
     execute: Callable[[Path, str], None]
+    locate: Callable[[str], str]  #: where the engine finds a local file
+    end: Callable[[Path], None]  #: nothing is left running
 
 
 def _duckdb(folder: Path) -> Warehouse:
@@ -92,7 +95,18 @@ def _duckdb_execute(folder: Path, statement: str) -> None:
         connection.execute(statement)
 
 
-ADAPTERS: Mapping[str, Adapter] = {"duckdb": Adapter(make=_duckdb, look=_duckdb_look, execute=_duckdb_execute)}
+ADAPTERS: Mapping[str, Adapter] = {
+    "duckdb": Adapter(
+        make=_duckdb, look=_duckdb_look, execute=_duckdb_execute, locate=lambda path: path, end=lambda folder: None
+    ),
+    "synapse": Adapter(
+        make=lambda folder: pools.pool_in(folder).warehouse(),
+        look=lambda folder: pools.pool_in(folder).look(),
+        execute=lambda folder, statement: pools.pool_in(folder).execute(statement),
+        locate=pools.blob_of,
+        end=pools.end,
+    ),
+}
 
 
 def quoted(name: str) -> str:
@@ -152,8 +166,8 @@ class House:
         )
         return self.landed[seq]
 
-    @staticmethod
     def request(
+        self,
         to: Stream,
         manifests: Iterable[LandedFile],
         *,
@@ -166,7 +180,7 @@ class House:
         return LoadRequest(
             stream=to,
             manifests=given,
-            locations=[list(m.files) for m in given],
+            locations=[[self.adapter.locate(f) for f in m.files] for m in given],
             fence=fence,
             run_id=7,
             now=NOW,
@@ -216,19 +230,41 @@ class House:
         )
         return {name: kind for name, kind in found if not name.startswith("_novade_")}
 
-    def everything(self) -> list[list[tuple[Any, ...]]]:
-        """All tables but the fences, with their content: two of these are equal where nothing changed."""
+    def everything(self) -> list[tuple[tuple[str, str], list[list[tuple[str, Any]]]]]:
+        """All tables but the fences, with their content: two of these are equal where nothing changed.
+
+        A column of NULLs is as good as none, and so is an empty table of an engine that cannot take one back.
+        """
         with self.adapter.look(self.folder) as query:
-            tables = query(
-                "SELECT table_schema, table_name FROM information_schema.tables "
-                "WHERE table_schema <> 'main' AND table_name <> 'novade_fence' ORDER BY 1, 2"
+            columns = query(
+                "SELECT table_schema, table_name, column_name FROM information_schema.columns "
+                "WHERE table_schema <> 'main' AND table_name <> 'novade_fence' ORDER BY 1, 2, ordinal_position"
             )
-            return [tables, *(query(f"SELECT * FROM {quoted(s)}.{quoted(t)} ORDER BY ALL") for s, t in tables)]
+            names: dict[tuple[str, str], list[str]] = {}
+            for schema, table, name in columns:
+                names.setdefault((schema, table), []).append(name)
+            content = {
+                (s, t): _sorted(query(f"SELECT * FROM {quoted(s)}.{quoted(t)}"), listed)
+                for (s, t), listed in names.items()
+            }
+        keeps_empty = self.warehouse.capabilities.transactional_ddl
+        return [(table, rows) for table, rows in content.items() if rows or keeps_empty]
+
+    def taken_back(self, to: Stream) -> bool:
+        """Is there no table of the stream, or an empty one where the engine cannot take a new table back?"""
+        count = self.count(to)
+        return count is None or (count == 0 and not self.warehouse.capabilities.transactional_ddl)
 
     def close(self) -> None:
         """Give the writers' memory back."""
         for writer in self._writers.values():
             writer.close()
+        self.adapter.end(self.folder)
+
+
+def _sorted(rows: list[tuple[Any, ...]], names: list[str]) -> list[list[tuple[str, Any]]]:
+    named = ([(n, v) for n, v in zip(names, row, strict=True) if v is not None] for row in rows)
+    return sorted(named, key=repr)
 
 
 def parts(result: LoadResult) -> tuple[int, int, int, int]:

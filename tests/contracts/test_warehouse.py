@@ -234,13 +234,14 @@ def test_fences_are_kept_by_stream(house: House):
 
 @pytest.mark.parametrize("method", ["load", "replace"])
 def test_a_lease_lost_before_commit_takes_the_first_load_back_with_its_table(house: House, method: str):
-    house.count(THING)
+    other = stream("other")
+    house.load(other, house.land(other, row("a", 1)))
     before = house.everything()
     manifest = house.land(THING, row("a", 1))
     with pytest.raises(Stop):
         getattr(house, method)(THING, manifest, before_commit=refuse)
     assert house.everything() == before
-    assert house.count(THING) is None
+    assert house.taken_back(THING)
     assert getattr(house, method)(THING, manifest).results[0].loaded == 1
 
 
@@ -253,7 +254,8 @@ def test_a_lease_lost_before_commit_takes_rows_columns_and_markers_back(house: H
     with pytest.raises(Stop):
         getattr(house, method)(THING, manifest, before_commit=refuse)
     assert house.everything() == before
-    assert house.columns_of(THING) == columns
+    if house.warehouse.capabilities.transactional_ddl:
+        assert house.columns_of(THING) == columns
     getattr(house, method)(THING, manifest)
     assert house.rows(THING, "Id", "More") == [("a", "more")]
 
@@ -279,7 +281,7 @@ def test_a_missing_file_takes_the_whole_load_back(house: House, tmp_path):
     (tmp_path / bad.files[0]).unlink()
     with pytest.raises(NovadeError):
         house.load(THING, good, bad)
-    assert house.count(THING) is None
+    assert house.taken_back(THING)
 
 
 # --- full reload ----------------------------------------------------------------------------------

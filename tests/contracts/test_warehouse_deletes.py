@@ -27,7 +27,7 @@ def test_a_hard_delete_removes_the_row_and_leaves_a_tombstone(house: House):
     (result,) = house.load(HARD, house.land(HARD, row("a", 5, deleted=True))).results
     assert (result.loaded, result.deleted) == (1, 1)
     assert house.names(HARD) == {"b": "x"}
-    assert house.query("SELECT stream, key FROM novade.novade_tombstones") == [("test.hard", "a")]
+    assert house.query('SELECT stream, "key" FROM novade.novade_tombstones') == [("test.hard", "a")]
 
 
 @BOTH
@@ -54,7 +54,7 @@ def test_a_newer_record_undeletes(house: House, to):
     house.load(to, house.land(to, row("a", 6, "back")))
     assert house.count(to) == 1
     assert house.rows(to, "Id", "Name", "_novade_deleted_at") == [("a", "back", None)]
-    assert house.query("SELECT key FROM novade.novade_tombstones") == []
+    assert house.query('SELECT "key" FROM novade.novade_tombstones') == []
     (result,) = house.load(to, house.land(to, row("a", 7))).results
     assert result.loaded == 1
 
