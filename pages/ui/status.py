@@ -37,7 +37,6 @@ COMPARISONS = {
     "in flight": ("sync", "warn"),
     "differs": ("difference", "bad"),
     "unknown": ("help", "mute"),
-    "not compared": ("radio_button_unchecked", "mute"),
 }
 FIRES = {
     "on time": ("check_circle", "good"),
@@ -46,8 +45,8 @@ FIRES = {
     "missed": ("event_busy", "bad"),
 }
 SCHEDULES = {"active": ("event_available", "good"), "paused": ("pause_circle", "mute")}
-#: What is odd about something that went well.
-MARKS = {"no rows": ("remove_circle", "warn")}
+#: What is odd about something that went well, and what was not done yet.
+MARKS = {"no rows": ("remove_circle", "warn"), "not compared": ("radio_button_unchecked", "mute")}
 SEVERITIES = {"fail": ("error", "bad"), "warn": ("warning", "warn"), "info": ("info", "mute")}
 _ALL = STREAMS | RUNS | BACKFILLS | COMPARISONS | FIRES | SCHEDULES | MARKS | SEVERITIES
 
