@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import pytest
 
 from novade_core.settings import PROJECT
-from tests.pages import seed, seed_schedules
+from tests.pages import seed, seed_money, seed_schedules
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
@@ -45,6 +45,7 @@ class Console:
         seed.backfilled(ledger)
         odd = (seed_schedules.spec(seed.HOSTILE[:100]),) if hostile else ()
         seed_schedules.scheduled(ledger, trouble=tuple(seed_schedules.TROUBLE), more=odd)
+        seed_money.all_of_it(ledger, self.ids["case"], text=seed.HOSTILE if hostile else None)
         ledger.close()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -156,12 +157,19 @@ def views(console: Console) -> dict[str, str]:
         "edited schedule": "/schedules?schedule=every+quarter&view=edit",
         "failed run": f"/runs?run={console.ids['failed']}",
         "running run": f"/runs?run={console.ids['running']}",
+        "freshness": "/freshness",
+        "one age": "/freshness?stream=salesforce.account",
+        "reconciliation": "/reconciliation",
+        "one comparison": "/reconciliation?stream=salesforce.case",
+        "costs": "/costs",
+        "costs of a stream": "/costs?stream=salesforce.contact",
+        "price": "/costs?view=price&meter=process.cpu_ms",
     }
 
 
 VIEWS = (
     "overview", "sync", "backfills", "schedules", "one schedule", "edited schedule", "runs", "failed run",
-    "running run",
+    "running run", "freshness", "one age", "reconciliation", "one comparison", "costs", "costs of a stream", "price",
 )  # fmt: skip
 
 
@@ -250,6 +258,9 @@ def test_markup_in_data_is_text(browser, hostile):
         "/sync?streams=salesforce.contact",
         "/schedules",
         "/schedules?" + urlencode({"schedule": seed.HOSTILE[:100], "view": "edit"}),
+        "/freshness",
+        "/reconciliation?stream=salesforce.contact",
+        "/costs",
         f"/runs?run={hostile.ids['failed']}",
         f"/runs?run={hostile.ids['partial']}",
     ):
