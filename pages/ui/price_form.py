@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import date
@@ -139,6 +140,18 @@ def _preview(
     change = f"This month so far costs {words.money(costs[1])} with it, {words.money(costs[0])} without."
     was = f" It was {money.price_in_words(before)}." if before is not None and before.price != entered.price else ""
     show(tag("p", tag("strong", said), f"{was} {change}"))
+    st.code(command(entered, before), language=None, wrap_lines=True)
+
+
+def command(entered: Price, before: Price | None) -> str:
+    """The same as a command, which leaves out what stays as it was."""
+    parts = ["python", "-m", "jobs", "price", "set", entered.meter]
+    parts += ["unknown" if entered.price is None else f"{entered.price:f}", "--since", str(entered.since)]
+    for name in ("per", "unit", "currency", "region", "basis", "source"):
+        value = getattr(entered, name)
+        if value is not None and (before is None or value != getattr(before, name)):
+            parts += [f"--{name}", str(value)]
+    return shlex.join(parts)
 
 
 def from_today(price: Price, today: date) -> Price:

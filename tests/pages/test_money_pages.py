@@ -124,6 +124,11 @@ def test_a_price_is_entered_and_audited(ledger, normal, visit):
     app.text_input(key="price_unit").set_value("1 file")
     app.text_input(key="price_source").set_value("our contract").run()
     assert "This month so far costs " in plain(app)
+    day = datetime.now(UTC).date()
+    assert [c.value for c in app.code] == [
+        f"python -m jobs price set landing.archive 0.5 --since {day} --per 1 --unit '1 file' --currency EUR "
+        "--basis measured --source 'our contract'"
+    ]
     app.button(key="price_save").click().run()
     assert not app.exception
     assert "landing.archive costs 0.5 EUR per file" in plain(app)
