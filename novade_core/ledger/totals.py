@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -13,6 +13,8 @@ from novade_core.ledger.models import Daily, DailyAge, DailyUsage, Run, RunState
 
 #: Meters that are a size and no amount: their sum means nothing.
 GAUGES = frozenset({"process.peak_memory_bytes"})
+#: What stands in place of a stream where a pool was used for none of them.
+POOL = "warehouse pool"
 #: Days of a gap in a stream's loads that are written at its end.
 _GAP_DAYS = 400
 
@@ -87,13 +89,24 @@ def add_daily_usage(connection: Connection, run_id: int, *, meters: Mapping[str,
         for meter, quantity in meters.items()
         if quantity and meter not in GAUGES
     ]
-    if rows:
-        statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(DailyUsage)
-        new = statement.excluded
-        sums = {name: getattr(DailyUsage, name) + new[name] for name in ("quantity", "failed", "repeated")}
-        connection.execute(
-            statement.values(rows).on_conflict_do_update(index_elements=["day", "stream", "meter"], set_=sums)
-        )
+    _add_usage(connection, rows)
+
+
+def add_pool_usage(connection: Connection, day: date, *, idle_seconds: int) -> None:
+    """Count the time in which a pool was online and worked for no run; runs count what it did for them themselves."""
+    meters = {"meter": "warehouse.idle_pool_seconds", "quantity": idle_seconds}
+    _add_usage(connection, [{"day": day, "stream": POOL, **meters, "failed": 0, "repeated": 0}] if idle_seconds else [])
+
+
+def _add_usage(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        return
+    statement = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(DailyUsage)
+    new = statement.excluded
+    sums = {name: getattr(DailyUsage, name) + new[name] for name in ("quantity", "failed", "repeated")}
+    connection.execute(
+        statement.values(list(rows)).on_conflict_do_update(index_elements=["day", "stream", "meter"], set_=sums)
+    )
 
 
 def ages_between(before: datetime | None, now: datetime) -> dict[date, int]:

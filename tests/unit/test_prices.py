@@ -16,8 +16,9 @@ from novade_core.ledger.database import Ledger, open_ledger
 from novade_core.ledger.models import Audit, Comparison, DailyAge, Run, RunState
 from novade_core.ledger.prices import Price
 from novade_core.ledger.queue import abandon, claim
-from novade_core.ledger.totals import ages_between
+from novade_core.ledger.totals import add_pool_usage, ages_between
 from novade_core.ledger.writer import RunWriter
+from novade_core.monitoring.costs import PriceBook, cost_of
 from novade_core.settings import PriceSettings, load_settings
 from novade_core.streams import RunKind
 
@@ -173,6 +174,16 @@ def test_usage_is_cut_where_a_price_begins_and_grouped_by_day_and_run(ledger):
         ids[0]: {"salesforce.api_calls": 10}, ids[1]: {"salesforce.api_calls": 100}
     }  # fmt: skip
     assert costs_of.first_day(ledger) == first
+
+
+def test_idle_time_of_a_pool_is_nobodys(ledger):
+    for seconds in (0, 600, 300):
+        with ledger.write() as c:
+            add_pool_usage(c, NOW.date(), idle_seconds=seconds)
+    (found,) = costs_of.used_by_stream(ledger, since=NOW.date(), until=NOW.date())
+    assert (found.stream, found.meter, found.quantity) == ("warehouse pool", "warehouse.idle_pool_seconds", 900)
+    cost = cost_of([found], PriceBook(prices.from_settings(load_settings(environ={}).prices)))
+    assert cost.idle == cost.euros == Decimal("1.51") / 4 * Decimal("0.90")
 
 
 # How old streams became
