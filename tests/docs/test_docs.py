@@ -105,8 +105,8 @@ def test_every_setting_is_documented_with_its_default(model: type[BaseModel]) ->
 
 
 def test_no_model_of_the_settings_is_forgotten() -> None:
-    models = {m for m in vars(settings).values() if isinstance(m, type) and issubclass(m, settings._Model)}
-    assert models - {settings._Model, settings.Environment} == set(SECTIONS)
+    models = {m for m in vars(settings).values() if isinstance(m, type) and issubclass(m, settings.Section)}
+    assert models - {settings.Section, settings.Environment} == set(SECTIONS)
 
 
 def test_the_variables_that_are_read_are_documented() -> None:
