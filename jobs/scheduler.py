@@ -48,6 +48,8 @@ class Worker:
         self._lock = threading.Lock()
         self._stopped = False
         self._sandbox_ready = environment.sandbox is None
+        self._windows = self._services.load_windows(self._supervisor.watcher, clock=clock)
+        self._windows_lock = threading.Lock()
         self._scheduler = BackgroundScheduler(timezone="UTC")
 
     def start(self) -> None:
@@ -60,6 +62,8 @@ class Worker:
         self._every(self._tick, "tick")
         if self._environment.sandbox is not None:
             self._every(self._keep_sandbox, "sandbox")
+        if self._windows is not None:
+            self._every(self._keep_pool, "pool")
         self._scheduler.start()
 
     def _every(self, work: Callable[[], None], name: str) -> None:
@@ -84,6 +88,10 @@ class Worker:
         with self._lock:
             self._leader.step_down()
             self._supervisor.stop()
+        # A call to Azure may be under way; the lease runs out by itself.
+        if self._windows is not None and self._windows_lock.acquire(timeout=_TOGETHER_SECONDS):
+            self._windows.stop()
+            self._windows_lock.release()
         with self._services.ledger.write() as connection:
             connection.execute(
                 update(WorkerRow).where(WorkerRow.id == leases.own_name()).values(stopped_at=self._clock())
@@ -100,6 +108,17 @@ class Worker:
                 self._wake()
         except NovadeError as error:
             _log.error("%s %s", error.message, error.hint)
+
+    def _keep_pool(self) -> None:
+        """Resume and pause the pool; Azure takes its time to answer, which holds up no fire."""
+        with self._windows_lock:
+            if self._stopped or self._windows is None:
+                return
+            try:
+                if (taken := self._windows.tick()) is not None and taken.step == "load":
+                    self._wake()
+            except NovadeError as error:
+                _log.error("%s %s", error.message, error.hint)
 
     def _tick(self) -> None:
         """Fires first, then children and queue; a fault of one is no fault of the other."""

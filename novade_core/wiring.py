@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from novade_core.settings import Environment
 
 if TYPE_CHECKING:
     from novade_core.landing.base import Landing
+    from novade_core.ledger.leases import Watcher
     from novade_core.sources.base import Source
+    from novade_core.sync.load_window import LoadWindows
     from novade_core.sync.tools import Tools
     from novade_core.warehouse.base import Warehouse
 
@@ -83,6 +86,50 @@ class Services:
             fingerprint=environment.fingerprint,
             history_rows=environment.salesforce.window_rows,
         )
+
+    def load_windows(self, watcher: Watcher, *, clock: Callable[[], datetime] = utc_now) -> LoadWindows | None:
+        """What resumes the pool for loads and pauses it again; None where nobody here does.
+
+        ``watcher`` judges other workers' leases; whoever gives it notes our writes in it.
+        """
+        environment = self.environment
+        if environment.pool.kind == "none":
+            return None
+        from novade_core.sync.load_window import Hands, LoadWindows, Rules
+        from novade_core.warehouse import synapse_watch
+        from novade_core.warehouse.pool import ArmPool
+
+        limits, warehouse = environment.pool, environment.warehouse
+        return LoadWindows(
+            self.ledger,
+            Hands(
+                control=ArmPool(limits),
+                others=lambda: synapse_watch.look_for_others(warehouse),
+                work=lambda: synapse_watch.copy_work(warehouse),
+                ask=self._ask_to_load,
+                streams=frozenset(stream.id for stream in environment.streams),
+            ),
+            Rules(
+                gather=timedelta(minutes=limits.gather_minutes),
+                idle=timedelta(minutes=limits.idle_minutes),
+                longest=timedelta(minutes=limits.max_minutes),
+                wait=timedelta(minutes=limits.wait_minutes),
+            ),
+            watcher,
+            clock=clock,
+        )
+
+    def _ask_to_load(self, stream: str, now: datetime) -> None:
+        """A run that goes on with what landed: a full reload where one is unfinished, else an incremental one."""
+        from novade_core.ledger import plans, windows
+        from novade_core.ledger.requests import ask_for_run
+        from novade_core.streams import RunKind
+
+        with self.ledger.read() as connection:
+            left = plans.open_plan(connection, stream)
+        kind = RunKind.FULL if left is not None and left.kind == RunKind.FULL else RunKind.INCREMENTAL
+        known = self.environment.stream(stream)
+        ask_for_run(self.ledger, stream=known, kind=kind, who="novade", origin=windows.ORIGIN, now=now)
 
 
 def build_services(environment: Environment) -> Services:

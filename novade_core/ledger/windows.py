@@ -5,7 +5,7 @@ Whoever runs windows holds the lease ``POOL``, and every write of theirs proves 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -74,8 +74,8 @@ class Waiting:
     closed: datetime | None = None  #: when the last window closed
 
 
-def waiting(connection: Connection) -> Waiting:
-    """What gathers for a window."""
+def waiting(connection: Connection, streams: Collection[str]) -> Waiting:
+    """What of these streams gathers for a window. What is not configured any more would wait for ever."""
     rows = connection.execute(
         select(
             LandedFileRow.stream,
@@ -83,7 +83,7 @@ def waiting(connection: Connection) -> Waiting:
             func.max(LandedFileRow.registered_at).label("last"),
         )
         .join(SyncPlan, SyncPlan.id == LandedFileRow.plan_id)
-        .where(LandedFileRow.loaded_at.is_(None), SyncPlan.state.not_in(SET_ASIDE))
+        .where(LandedFileRow.stream.in_(streams), LandedFileRow.loaded_at.is_(None), SyncPlan.state.not_in(SET_ASIDE))
         .group_by(LandedFileRow.stream)
         .order_by(LandedFileRow.stream)
     ).all()

@@ -210,6 +210,7 @@ class Hands:
     others: Callable[[], tuple[str, ...]]  #: who else has a session; raises NovadeError
     work: Callable[[], dict[str, Any]]  #: what our statements took; raises NovadeError
     ask: Callable[[str, datetime], None]  #: asks for a run of a stream
+    streams: frozenset[str]  #: that are configured; files of others wait for nobody
 
 
 class LoadWindows:
@@ -239,7 +240,7 @@ class LoadWindows:
     def tick(self) -> Decision | None:
         """Take the next step; None where it is not this worker's to take, or too early to look again."""
         with self._ledger.read() as connection:
-            window, waiting = windows.current(connection), windows.waiting(connection)
+            window, waiting = windows.current(connection), windows.waiting(connection, self._hands.streams)
         if window is None and not waiting.streams:
             self._step_down()
             return Decision(Step.NOTHING, "nothing waits")
@@ -302,7 +303,8 @@ class LoadWindows:
                     "trouble": None,
                 }
             case Step.LOAD:
-                values |= {"busy_at": now, "loads": window.loads + self._ask(facts)}
+                asked = self._ask(facts)
+                values |= {"busy_at": now, "loads": window.loads + asked, "trouble": self._trouble}
             case Step.WAIT:
                 if facts.waiting.loading:
                     values["busy_at"] = now
@@ -362,9 +364,16 @@ class LoadWindows:
 
     def _ask(self, facts: Facts) -> int:
         fresh = [stream for stream in facts.waiting.streams if stream not in facts.waiting.underway]
+        asked = 0
         for stream in fresh:
-            self._hands.ask(stream, facts.now)
-        return len(fresh)
+            try:
+                self._hands.ask(stream, facts.now)
+                asked += 1
+            except NovadeError as error:
+                # One that is not configured any more must not hold up the others.
+                self._trouble = f"{error.message} {error.hint}"
+                _log.warning("%s", self._trouble)
+        return asked
 
     def _status(self) -> PoolStatus | None:
         try:

@@ -201,7 +201,13 @@ class World:
                 raise self.look_fault
             return tuple(self.azure.others)
 
-        hands = Hands(control=self.azure, others=others, work=lambda: {"statements": 3, "ms": 900}, ask=self.ask)
+        hands = Hands(
+            control=self.azure,
+            others=others,
+            work=lambda: {"statements": 3, "ms": 900},
+            ask=self.ask,
+            streams=frozenset({"s.a", "s.b"}),
+        )
         return LoadWindows(
             self.ledger, hands, RULES, leases.Watcher(0.05), clock=lambda: self.azure.now, look_seconds=0
         )
@@ -522,11 +528,16 @@ def test_a_load_that_fails_opens_no_window_again_until_something_new_landed(worl
     assert world.window.state is WindowState.CLOSED
     assert world.run(180) == [Step.NOTHING]
     with world.ledger.read() as connection:
-        assert windows.waiting(connection).stuck == ("s.a",)
+        assert windows.waiting(connection, ["s.a"]).stuck == ("s.a",)
     assert world.azure.calls == ["resume", "pause"]
     world.land("s.a")
     world.run(70)
     assert world.asked == ["s.a", "s.a"]
+
+
+def test_files_of_a_stream_that_is_gone_open_no_window(world: World) -> None:
+    world.land("s.gone")
+    assert world.run(70) == [Step.NOTHING]
 
 
 def test_a_window_has_an_end_even_where_loads_have_none(world: World) -> None:
