@@ -242,7 +242,7 @@ def _options(statement: Statement, table: Table) -> Table:
             table = replace(table, index="HEAP")
         elif statement.accept("CLUSTERED", "COLUMNSTORE", "INDEX"):
             table = replace(table, index="CLUSTERED COLUMNSTORE")
-        elif statement.accept("CLUSTERED INDEX"):
+        elif statement.accept("CLUSTERED", "INDEX"):
             statement.expect("(")
             while not statement.accept(")"):
                 statement.value()
@@ -399,7 +399,9 @@ def rename(engine: Engine, statement: Statement, values: Values) -> Result:
         engine.con.execute("UPDATE pool.objects SET name = ? WHERE object_id = ?", [to, table.object_id])
         return _done()
 
-    return _locked(engine, table, work)
+    result = _locked(engine, table, work)
+    engine.pool.changed({f"{schema}.{to}".lower()})
+    return result
 
 
 def transfer(engine: Engine, statement: Statement, values: Values) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import threading
@@ -35,6 +36,15 @@ class Result:
     rows: Iterable[tuple[Any, ...]] = ()
     count: int | None = None
     messages: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A write of an open transaction, to be done again on a later state of the database; see Engine.touch."""
+
+    sql: str
+    values: Mapping[str, Any]
+    reads: Mapping[str, int]  #: the tables that it read and the versions in which it read them
 
 
 @dataclass
@@ -78,6 +88,9 @@ class Engine:
         self.committed_last = True
         self.doomed = False
         self.open_duckdb = False
+        self.snapshot = 0
+        self.changes: list[Change] = []
+        self.changed: set[str] = set()
         self.request: Request | None = None
         for macro in MACROS:
             con.execute(macro)
@@ -112,6 +125,7 @@ class Engine:
         try:
             if not self.open_duckdb:
                 return None
+            self.touch([table.shown.lower()])
             name = f"{quote(table.schema)}.{quote(table.name)}"
             return self.con.sql(f"SELECT * FROM {name}").to_arrow_table()  # noqa: S608  quoted
         finally:
@@ -143,6 +157,7 @@ class Engine:
         if self.open_duckdb:
             self.run("COMMIT")
             self.open_duckdb = False
+            self.pool.changed(self.changed)
         self._over(committed=True)
         self.pool.faults.strike(self, "COMMIT TRANSACTION", "after")
 
@@ -160,13 +175,28 @@ class Engine:
         self.committed_last = committed
         self.pool.locks.release(self)
 
+    def touch(self, tables: Iterable[str]) -> None:
+        """See what others have committed to these tables.
+
+        DuckDB shows a transaction the state of its beginning, the pool each statement what is committed by then. So
+        where a table has changed since, the transaction begins anew and its own writes are done again.
+        """
+        if not self.open_duckdb or all(self.pool.version(t) <= self.snapshot for t in tables):
+            return
+        self.run("ROLLBACK")
+        self.snapshot = self.pool.clock
+        self.run("BEGIN")
+        for change in self.changes:
+            for table, version in change.reads.items():
+                if table not in self.changed and self.pool.version(table) != version:
+                    raise not_offered(f"to go on in a transaction after {table}, which it has read, was changed")
+            self.run(change.sql, change.values)
+
     def _undo(self) -> None:
         if self.open_duckdb:
             self.open_duckdb = False
-            try:
+            with contextlib.suppress(duckdb.Error):  # an interrupt between two statements has ended it already
                 self.con.execute("ROLLBACK")
-            except duckdb.Error:
-                pass  # an interrupt between two statements has ended it already
 
     # Batches
 
@@ -325,23 +355,53 @@ class Engine:
         return statements.refusal_for(error)
 
     def write(self, wanted: Wanted, work: Callable[[], Result]) -> Result:
-        """Run a statement that changes a table: lock, then in the transaction or in one of its own."""
+        """Run something that changes a table outside of what a transaction can repeat: DDL, COPY."""
+        self._lock(wanted)
+        if self.in_transaction:
+            self._open()
+            self.changes.append(Change("SELECT error('a COPY cannot be repeated')", {}, {}))
+            self.changed.add(wanted.table)
+            return work()
+        try:
+            result = self.atomically(work)
+            self.pool.changed({wanted.table})
+            return result
+        finally:
+            self.pool.locks.release(self)
+
+    def write_rows(self, wanted: Wanted, sql: str, values: Mapping[str, Any], reads: Iterable[str]) -> Result:
+        """Run an INSERT, UPDATE or DELETE: lock, then in the transaction or by itself. Answers the rows it hit."""
+        self._lock(wanted)
+        if self.in_transaction:
+            self._open()
+            versions = {t: self.pool.version(t) for t in reads}
+            self.touch([*versions, wanted.table])
+            result = Result(count=_count(self.run(sql, values)))
+            self.changes.append(Change(sql, values, versions))
+            self.changed.add(wanted.table)
+            return result
+        try:
+            result = Result(count=_count(self.run(sql, values)))
+            self.pool.changed({wanted.table})
+            return result
+        finally:
+            self.pool.locks.release(self)
+
+    def _lock(self, wanted: Wanted) -> None:
         # A dirty reader may look while this session waits.
         self.turn.release()
         try:
             self.pool.locks.take(self, wanted, self.look)
         finally:
             self.turn.acquire()
-        if self.in_transaction:
-            if not self.open_duckdb:
-                # Not before the lock is held: what the last holder committed is to be seen.
-                self.run("BEGIN")
-                self.open_duckdb = True
-            return work()
-        try:
-            return self.atomically(work)
-        finally:
-            self.pool.locks.release(self)
+
+    def _open(self) -> None:
+        """Begin DuckDB's transaction, not before a lock is held: what its last holder committed is to be seen."""
+        if not self.open_duckdb:
+            self.snapshot = self.pool.clock
+            self.changes, self.changed = [], set()
+            self.run("BEGIN")
+            self.open_duckdb = True
 
     def atomically(self, work: Callable[[], Result]) -> Result:
         """Several DuckDB statements as one."""
@@ -350,9 +410,12 @@ class Engine:
             result = work()
             self.run("COMMIT")
         except BaseException:
-            try:
+            with contextlib.suppress(duckdb.Error):  # ended by the failure itself
                 self.con.execute("ROLLBACK")
-            except duckdb.Error:
-                pass  # ended by the failure itself
             raise
         return result
+
+
+def _count(cursor: duckdb.DuckDBPyConnection) -> int:
+    row = cursor.fetchone()
+    return int(row[0]) if row else 0

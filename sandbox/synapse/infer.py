@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from sqlglot import exp
 
@@ -88,12 +89,15 @@ class Inference:
         """The type of an expression; None where only the engine knows."""
         if node is None:
             return None
-        if isinstance(node, exp.Paren | exp.Alias | exp.Collate):
+        if isinstance(node, exp.Paren | exp.Alias):
             return self.of(node.this)
+        if isinstance(node, exp.Collate):
+            kind = self.of(node.this) or SqlType("nvarchar", 4000)
+            return replace(kind, collation=node.expression.name)
         if isinstance(node, exp.Cast):
-            return _safely(node.to)
+            return self._keeping(_safely(node.to), [node.this])
         if isinstance(node, exp.Convert):
-            return _safely(node.this)
+            return self._keeping(_safely(node.this), [node.expression])
         if isinstance(node, exp.Literal | exp.National):
             if isinstance(node, exp.National) or node.is_string:
                 size = len(str(node.this).encode("utf-16-le")) // 2
@@ -121,10 +125,18 @@ class Inference:
             return held
         if isinstance(node, _TEXT):
             parts = [self.of(c) for c in (node.this, *node.expressions) if isinstance(c, exp.Expr)]
-            return SqlType("nvarchar", -1 if any(p and p.is_max for p in parts) else 4000)
+            made = SqlType("nvarchar", -1 if any(p and p.is_max for p in parts) else 4000)
+            return self._keeping(made, [c for c in (node.this, *node.expressions) if isinstance(c, exp.Expr)])
         if isinstance(node, _INTS):
             return SqlType("int")
         return None
+
+    def _keeping(self, made: SqlType | None, of: list[exp.Expr]) -> SqlType | None:
+        """A text that is made of texts has their collation."""
+        if made is None or not made.is_text:
+            return made
+        kinds = [self.of(n) for n in of]
+        return replace(made, collation=next((k.collation for k in kinds if k and k.is_text and k.collation), None))
 
     def is_text(self, node: exp.Expr) -> bool:
         kind = self.of(node)

@@ -25,7 +25,10 @@ class Wanted:
     def conflicts(self, other: Wanted) -> bool:
         if self.table != other.table or not (self.exclusive or other.exclusive):
             return False
-        return self.part is None or other.part is None or self.part == other.part
+        if self.exclusive and other.exclusive:
+            return self.part is None or other.part is None or self.part == other.part
+        # An insert meets only who holds the whole table: which distributions its rows go to is not followed.
+        return (self if self.exclusive else other).part is None
 
 
 class Locks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +68,23 @@ class Pool:
         self.connections: list[Connection] = []
         self.foreign: list[dict[str, Any]] = []
         self.requests: deque[Request] = deque(maxlen=10_000)
+        self.clock = 0
+        self.versions: dict[str, int] = {}
         self.state = "Online"
         self.moves_at = 0.0
         self.warm_at = 0.0
+
+    # What is committed
+
+    def changed(self, tables: Iterable[str]) -> None:
+        """Note that these tables have a new committed state."""
+        with self.lock:
+            self.clock += 1
+            self.versions.update(dict.fromkeys(tables, self.clock))
+
+    def version(self, table: str) -> int:
+        """When a table's committed state changed last, by ``clock``."""
+        return self.versions.get(table, 0)
 
     # Sessions
 

@@ -63,6 +63,7 @@ class Query:
         self.values = values
         self.target = target
         self.images = 0
+        self.reads: set[str] = set()
         kinds = {n: k for n, (k, _) in values.items()}
         self.translator = Translator(self.find, self.source, self.fact, kinds)
         self.scratch = f"_{time.monotonic_ns()}"
@@ -87,6 +88,7 @@ class Query:
             raise no_object(f"{node.db}.{node.name}" if node.db else node.name)
         if self.target is not None and node is self.target:
             return None
+        self.reads.add(table.shown.lower())
         security.need(self.engine, "SELECT", table.schema, table.name)
         if table.type == "ET":
             from . import external
@@ -219,6 +221,7 @@ def select(engine: Engine, statement: Statement, values: Bound) -> Result:
     query = Query(engine, values)
     external.put_openrowset(tree, scans)
     sql = query.translator.text(tree)
+    engine.touch(query.reads)
     cursor = engine.run(sql, query.bound())
     columns = [(d[0] if not d[0].startswith(("CAST(", "(")) else "", str(d[1])) for d in cursor.description or ()]
     return Result(columns=columns, rows=engine.fetch(cursor))
@@ -274,8 +277,6 @@ def insert_sql(table: Table, names: list[str], source: str, kinds: list[SqlType 
 
 
 def insert(engine: Engine, statement: Statement, values: Bound) -> Result:
-    from .engine import Result
-
     if not statement.word(1) == "INTO":
         raise not_offered("INSERT without INTO")
     tree = parse(statement)
@@ -304,9 +305,7 @@ def insert(engine: Engine, statement: Statement, values: Bound) -> Result:
             )
         given = [None] * len(listed)
     text = insert_sql(table, listed, sql, given)
-    return engine.write(
-        Wanted(table.shown.lower(), exclusive=False), lambda: Result(count=counted(engine.run(text, query.bound())))
-    )
+    return engine.write_rows(Wanted(table.shown.lower(), exclusive=False), text, query.bound(), query.reads)
 
 
 def part(table: Table, tree: exp.Expr, values: Bound) -> str | None:
@@ -326,8 +325,6 @@ def part(table: Table, tree: exp.Expr, values: Bound) -> str | None:
 
 
 def update(engine: Engine, statement: Statement, values: Bound) -> Result:
-    from .engine import Result
-
     tree = parse(statement)
     table = target_table(engine, tree.this)
     security.need(engine, "UPDATE", table.schema, table.name)
@@ -350,12 +347,10 @@ def update(engine: Engine, statement: Statement, values: Bound) -> Result:
         item.set("this", exp.column(item.this.name))
         item.set("expression", raw(converted(item.expression.sql("duckdb", identify=True), to, given)))
     text = changed.sql(dialect="duckdb", identify=True)
-    return engine.write(wanted, lambda: Result(count=counted(engine.run(text, query.bound()))))
+    return engine.write_rows(wanted, text, query.bound(), query.reads)
 
 
 def delete(engine: Engine, statement: Statement, values: Bound) -> Result:
-    from .engine import Result
-
     tree = parse(statement)
     if tree.args.get("tables") and tree.args["tables"][0].name.upper() == "TOP":
         raise parse_error("TOP")
@@ -369,7 +364,7 @@ def delete(engine: Engine, statement: Statement, values: Bound) -> Result:
     wanted = Wanted(table.shown.lower(), exclusive=True, part=part(table, tree, values))
     tree.this.set("db", exp.to_identifier(table.schema))
     text = query.translator.text(tree)
-    return engine.write(wanted, lambda: Result(count=counted(engine.run(text, query.bound()))))
+    return engine.write_rows(wanted, text, query.bound(), query.reads)
 
 
 def _merge(engine: Engine, statement: Statement, values: Bound) -> Result:
