@@ -16,9 +16,9 @@ from typing import Any
 
 from sqlalchemy import insert, select, text, update
 
-from novade_core.ledger import queries, schedules, summaries
+from novade_core.ledger import ages, comparisons_of, costs_of, prices, queries, schedules, summaries
 from novade_core.ledger.database import Ledger, create, open_ledger
-from novade_core.ledger.models import Fire, RunState, ScheduleRow
+from novade_core.ledger.models import DailyAge, DailyUsage, Fire, RunState, ScheduleRow
 from novade_core.schedules import FireState
 from novade_core.settings import PROJECT, load_settings
 from novade_core.streams import RunKind
@@ -60,7 +60,7 @@ FROM r
 def ledger_of(runs: int, folder: Path) -> Path:
     """The SQLite file of a ledger with so many runs over three years; built where it is missing or a day old."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    file = folder / f"ledger-{runs}-fires-{today:%Y%m%d}.sqlite"
+    file = folder / f"ledger-{runs}-money-{today:%Y%m%d}.sqlite"
     if file.exists():
         return file
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,6 +113,7 @@ def ledger_of(runs: int, folder: Path) -> Path:
             )
         )
     _add_fires(ledger, datetime.fromtimestamp(end, UTC))
+    _add_money(ledger, datetime.fromtimestamp(end, UTC))
     with ledger.write() as c:
         c.execute(text("ANALYZE"))
     ledger.close()
@@ -153,6 +154,30 @@ def _add_fires(ledger: Ledger, end: datetime) -> None:
             ),
             {"newest": c.execute(text("SELECT max(id) FROM runs")).scalar_one()},
         )
+
+
+def _add_money(ledger: Ledger, end: datetime) -> None:
+    """What is configured as prices; three years of usage and ages by day; 20,000 comparisons of each stream."""
+    settings = load_settings(environ={})
+    prices.seed(ledger, settings.prices, now=end)
+    days = [(end - timedelta(days=back)).date() for back in range(1_095)]
+    meters = [meter for meter in settings.prices if not meter.startswith(prices.RATE)]
+    with ledger.write() as c:
+        for stream in settings.streams:
+            day_of = [{"day": day, "stream": stream.id} for day in days]
+            c.execute(
+                insert(DailyUsage),
+                [d | {"meter": m, "quantity": 100_000, "failed": 90, "repeated": 9} for d in day_of for m in meters],
+            )
+            c.execute(insert(DailyAge), [d | {"loads": 130, "oldest_seconds": 4_000} for d in day_of])
+            c.execute(
+                text(
+                    "INSERT INTO comparisons (run_id, stream, at, window, source_count, warehouse_count, state,"
+                    " sentence) SELECT id, subject, ended_at, 'all', 100000, 100000, 'equal', 'Equal.'"
+                    " FROM runs WHERE subject = :stream AND ended_at IS NOT NULL ORDER BY id DESC LIMIT 20000"
+                ),
+                {"stream": stream.id},
+            )
 
 
 def _median(action: Callable[[], Any], times: int = 15) -> float:
@@ -238,6 +263,22 @@ def measured_queries(ledger: Ledger) -> dict[str, Callable[[], Any]]:
         "runs of 50 fires": lambda: schedules.runs_of_fires(ledger, asking),
         "lateness of a day": lambda: schedules.lateness(ledger, since=now - day, until=now),
         "leader": lambda: schedules.leader(ledger),
+        "prices": lambda: prices.prices(ledger),
+        "usage of 31 days by stream": lambda: costs_of.used_by_stream(
+            ledger, since=(now - month).date(), until=now.date()
+        ),
+        "usage of 31 days by day": lambda: costs_of.used_by_day(ledger, since=(now - month).date(), until=now.date()),
+        "rows of 31 days by stream": lambda: costs_of.rows_by_stream(
+            ledger, since=(now - month).date(), until=now.date()
+        ),
+        "ages of 90 days": lambda: ages.daily_ages(ledger, since=(now - 3 * month).date(), until=now.date()),
+        "loads of a stream in 7 days": lambda: ages.loads(ledger, stream="salesforce.contact", since=now - week),
+        "runs of a stream that ended badly in 30 days": lambda: ages.culprits(
+            ledger, stream="salesforce.contact", since=now - month, until=now
+        ),
+        "latest comparisons": lambda: comparisons_of.latest(ledger, [s.id for s in streams]),
+        "comparisons by month": lambda: comparisons_of.by_month(ledger, "salesforce.contact"),
+        "landed and not loaded": lambda: comparisons_of.waiting(ledger, [s.id for s in streams]),
         "queue length": lambda: summaries.queue_length(ledger),
         "workers": lambda: summaries.workers(ledger),
     }
@@ -266,7 +307,8 @@ def measured_pages(home: Path, file: Path) -> dict[str, Callable[[], Any]]:
             app.query_params[name] = value
         app.run()
         if path is not None:
-            app.switch_page(str(PROJECT / "pages" / "flow" / path)).run()
+            (script,) = (PROJECT / "pages").glob(f"*/{path}")
+            app.switch_page(str(script)).run()
         assert not app.exception, [e.message for e in app.exception]
 
         def again() -> None:
@@ -283,6 +325,12 @@ def measured_pages(home: Path, file: Path) -> dict[str, Callable[[], Any]]:
         "one run, rerun": page("runs.py", run="1000"),
         "Schedules, rerun": page("schedules.py"),
         "one schedule, rerun": page("schedules.py", schedule="every quarter"),
+        "Freshness, rerun": page("freshness.py"),
+        "Freshness of 90 days, rerun": page("freshness.py", span="90 days"),
+        "one stream's age, rerun": page("freshness.py", stream="salesforce.contact"),
+        "Reconciliation, rerun": page("reconciliation.py"),
+        "one comparison, rerun": page("reconciliation.py", stream="salesforce.contact"),
+        "Costs, rerun": page("costs.py"),
     }
 
 
