@@ -1,0 +1,155 @@
+"""Views over the landing zone for a serverless SQL pool, and what they stand on. Pure: manifests in, statements out.
+
+A view reads the files of registered manifests, named one by one, and shows the newest version of each key that is not
+deleted. So it says what the table in a warehouse says, without one. Its first line holds its version: a number of
+this generator and a hash of the rest, so that a view that is behind is told without reading it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from novade_core.errors import ConfigurationError
+from novade_core.streams import Column, LandedFile, Stream
+from novade_core.warehouse.synapse_schema import definitions, keyed, synapse_type
+from novade_core.warehouse.synapse_sql import BINARY, LANDED_COLUMNS, Statement, Table, identifier, literal
+
+GENERATOR = 1
+DATA_SOURCE = CREDENTIAL = "novade_landing"
+FILE_FORMAT = "novade_parquet"
+#: Four literals each; a statement may have 20,000.
+MOST_MANIFESTS = 4_000
+Engine = Literal["serverless", "dedicated"]
+
+
+# --- what views and external tables stand on ------------------------------------------------------
+
+
+def foundations(engine: Engine, account: str, container: str) -> tuple[Statement, ...]:
+    """Credential, data source and file format, in this order; the master key comes before (see the bootstrap).
+
+    A dedicated pool reads through its HADOOP reader and calls the identity otherwise than a serverless one does.
+    """
+    if engine == "serverless":
+        who, kind = "Managed Identity", ""
+        place = f"https://{account}.dfs.core.windows.net/{container}"
+    else:
+        who, kind = "Managed Service Identity", ", TYPE = HADOOP"
+        place = f"abfss://{container}@{account}.dfs.core.windows.net"
+    return (
+        _made(
+            "credential", f"CREATE DATABASE SCOPED CREDENTIAL {identifier(CREDENTIAL)} WITH IDENTITY = {_plain(who)}"
+        ),
+        _made(
+            "data_source",
+            f"CREATE EXTERNAL DATA SOURCE {identifier(DATA_SOURCE)} WITH (LOCATION = {_plain(place)}, "
+            f"CREDENTIAL = {identifier(CREDENTIAL)}{kind})",
+        ),
+        _made("file_format", f"CREATE EXTERNAL FILE FORMAT {identifier(FILE_FORMAT)} WITH (FORMAT_TYPE = PARQUET)"),
+    )
+
+
+def data_limit(terabytes: int, per: Literal["daily", "weekly", "monthly"]) -> Statement:
+    """So much may all queries of the serverless pool read, in whole terabytes. Raises ValueError below 1."""
+    if terabytes < 1:
+        raise ValueError(f"{terabytes} TB is no limit; the smallest is 1")
+    return _made("data_limit", f"EXEC sp_set_data_processed_limit @type = N'{per}', @limit_tb = {terabytes}")
+
+
+def external_table(table: Table, columns: Sequence[Column], folder: str) -> Statement:
+    """A run's folder as a table of a dedicated pool, columns by position; to look at one landing, not at the whole.
+
+    It reads every file there whose name does not begin with _ or a dot, whether a manifest names it or not.
+    """
+    types = {c.name: synapse_type(c) for c in columns} | dict(LANDED_COLUMNS)
+    listed = ", ".join(f"{identifier(name)} {kind} NULL" for name, kind in types.items())
+    return _made(
+        "external_table",
+        f"CREATE EXTERNAL TABLE {table.sql} ({listed}) WITH (LOCATION = {_plain('/' + folder)}, "
+        f"DATA_SOURCE = {identifier(DATA_SOURCE)}, FILE_FORMAT = {identifier(FILE_FORMAT)})",
+    )
+
+
+# --- the view of a stream -------------------------------------------------------------------------
+
+
+def view(stream: Stream, columns: Sequence[Column], manifests: Sequence[LandedFile]) -> tuple[Statement, ...]:
+    """Statements that put the stream's view in place of an older one: a drop, and the view alone in its batch.
+
+    ``columns``: as the view shows them. ``manifests``: in landing order, from the newest full reload on, since what
+    landed before it may hold records that the source no longer has. Raises ConfigurationError where there are none,
+    or too many for one statement.
+    """
+    table = Table(stream.source, stream.name)
+    filled = [m for m in manifests if m.files]
+    if not filled:
+        raise ConfigurationError(
+            f"{stream.id} has landed nothing yet, so there is nothing to view.",
+            hint=f"Sync it first: python -m jobs sync {stream.id}",
+        )
+    if len(filled) > MOST_MANIFESTS:
+        raise ConfigurationError(
+            f"{stream.id} has {len(filled):,} landed chunks; one view can name {MOST_MANIFESTS:,}.",
+            hint="Reload the stream in full: its view then begins anew.",
+        )
+    body = _body(stream, keyed(stream, columns), filled)
+    digest = hashlib.sha256(body.encode()).hexdigest()[:16]
+    drop = f"IF OBJECT_ID({literal(table.sql)}, 'V') IS NOT NULL DROP VIEW {table.sql}"
+    return _made("drop_view", drop), _made(
+        "view", f"CREATE VIEW {table.sql} AS\n/* novade view {GENERATOR} {digest} */\n{body}"
+    )
+
+
+def version_of(definition: str) -> str | None:
+    """The version in a view's text, such as ``1 9f86d081884c7d65``; None for one that is not ours."""
+    found = re.search(r"/\* novade view (\d+ [0-9a-f]{16}) \*/", definition)
+    return found[1] if found else None
+
+
+def _body(stream: Stream, columns: Sequence[Column], manifests: Sequence[LandedFile]) -> str:
+    types = definitions(stream, {c.name: synapse_type(c) for c in columns})
+    # Files of one shape are read together; a column that a shape lacks, or has with another type, is cast.
+    shapes: dict[tuple[tuple[str, str], ...], list[LandedFile]] = {}
+    for manifest in manifests:
+        shapes.setdefault(tuple((c.name, synapse_type(c)) for c in manifest.columns), []).append(manifest)
+    rows = "\nUNION ALL\n".join(_rows(types, dict(shape), of) for shape, of in shapes.items())
+    apart = ", ".join(
+        f"u.{identifier(k)}, DATALENGTH(u.{identifier(k)})" if "char" in types[k] else f"u.{identifier(k)}"
+        for k in stream.primary_key
+    )
+    shown = ", ".join(f"v.{identifier(name)}" for name in types)
+    return (
+        f"SELECT {shown}, v.[_novade_source_version], v.[_novade_row_hash] FROM (\n"
+        f"SELECT u.*, ROW_NUMBER() OVER (PARTITION BY {apart} ORDER BY u.[_novade_source_version] DESC, "
+        "u.[_novade_seq] DESC, u.[_novade_place] DESC, u.[_novade_row_hash] DESC) AS [_novade_rank] FROM (\n"
+        f"{rows}\n) AS u) AS v WHERE v.[_novade_rank] = 1 AND v.[_novade_deleted_at] IS NULL"
+    )
+
+
+def _rows(types: Mapping[str, str], landed: Mapping[str, str], manifests: Sequence[LandedFile]) -> str:
+    ours = ["_novade_source_version", "_novade_row_hash", "_novade_deleted_at", "_novade_place"]
+    chosen = [
+        f"CAST({f'r.{identifier(name)}' if name in landed else 'NULL'} AS {kind.replace(f' {BINARY}', '')})"
+        f"{f' {BINARY}' if BINARY in kind else ''} AS {identifier(name)}"
+        for name, kind in types.items()
+    ]
+    chosen += [f"r.{identifier(name)}" for name in ours] + ["m.[seq] AS [_novade_seq]"]
+    declared = ", ".join(f"{identifier(n)} {t}" for n, t in {**landed, **LANDED_COLUMNS}.items())
+    files = ", ".join(_plain(path) for m in manifests for path in m.files)
+    known = ", ".join(f"({m.piece}, {m.seq})" for m in manifests)
+    return (
+        f"SELECT {', '.join(chosen)} FROM OPENROWSET(BULK ({files}), DATA_SOURCE = {_plain(DATA_SOURCE)}, "
+        f"FORMAT = 'PARQUET') WITH ({declared}) AS r JOIN (VALUES {known}) AS m ([piece], [seq]) "
+        "ON m.[piece] = r.[_novade_piece]"
+    )
+
+
+def _made(step: str, text: str) -> Statement:
+    return Statement(step, text, labelled=False)
+
+
+def _plain(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
