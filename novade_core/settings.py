@@ -43,8 +43,8 @@ class _File(Section):
     canary: bool = True  #: book a fire each minute, to measure the scheduler itself
     environments: dict[str, EnvironmentSettings]
     streams: dict[str, StreamSettings]
-    schedules: dict[str, ScheduleSettings] = {}
-    prices: dict[Meter, PriceSettings] = {}
+    schedules: dict[str, ScheduleSettings] = {}  # noqa: RUF012  pydantic copies defaults
+    prices: dict[Meter, PriceSettings] = {}  # noqa: RUF012  pydantic copies defaults
 
 
 #: Settings of a source that say who we are to it, beside its secrets.
