@@ -20,8 +20,16 @@ class Inference:
     """Types within one statement. ``find`` answers the catalogue's table of a reference, None for derived ones."""
 
     def __init__(self, find: Callable[[exp.Table], Table | None], parameters: Mapping[str, SqlType | None]) -> None:
-        self.find = find
+        self._find = find
+        self._found: dict[tuple[str, str], Table | None] = {}
         self.parameters = parameters
+
+    def find(self, node: exp.Table) -> Table | None:
+        """The catalogue's table of a reference; the catalogue is asked once for each."""
+        key = (f"{node.catalog}.{node.db}", node.name)
+        if key not in self._found:
+            self._found[key] = self._find(node)
+        return self._found[key]
 
     def sources(self, node: exp.Expr) -> list[tuple[str, Columns]]:
         """Name and columns of everything that a SELECT, UPDATE or DELETE reads from."""
@@ -38,6 +46,11 @@ class Inference:
 
     def columns(self, source: exp.Expr) -> Columns:
         """Columns of one table, common table expression or derived table."""
+        if id(source) not in self._columns:
+            self._columns[id(source)] = self._found(source)
+        return self._columns[id(source)]
+
+    def _found(self, source: exp.Expr) -> Columns:
         if isinstance(source, exp.Table):
             with_ = None
             if not source.db:
@@ -89,6 +102,11 @@ class Inference:
         """The type of an expression; None where only the engine knows."""
         if node is None:
             return None
+        if id(node) not in self._known:
+            self._known[id(node)] = self._type(node)
+        return self._known[id(node)]
+
+    def _type(self, node: exp.Expr) -> SqlType | None:
         if isinstance(node, exp.Paren | exp.Alias):
             return self.of(node.this)
         if isinstance(node, exp.Collate):
