@@ -20,7 +20,8 @@ from novade_core import errors, settings
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = sorted([PROJECT / "README.md", PROJECT / "CHANGELOG.md", PROJECT / "sandbox" / "README.md",
-               PROJECT / "bench" / "README.md", PROJECT / "deploy" / "README.md", *(PROJECT / "docs").rglob("*.md")])  # fmt: skip
+               PROJECT / "bench" / "README.md", PROJECT / "deploy" / "README.md",
+               *(PROJECT / "docs").rglob("*.md")])  # fmt: skip
 IDS = [str(file.relative_to(PROJECT)) for file in DOCS]
 LARGEST_IMAGE = 200 * 1024
 
