@@ -31,7 +31,7 @@ def file_columns(path: Path) -> list[Any]:
         raise refused(f"RuntimeException: {path.name} is not a Parquet file ({type(error).__name__})") from error
     found = [schema.column(i) for i in range(len(schema.names))]
     for column in found:
-        if "." in column.path:
+        if column.path != column.name:  # a flat column may have a dot in its name
             raise refused(f"UnsupportedOperationException: nested column {column.path}")
     return found
 

@@ -155,7 +155,7 @@ def from_ast(kind: exp.DataType) -> SqlType:
         "TEXT": "text",
         "BOOLEAN": "bit",
         "DOUBLE": "float",
-        "FLOAT": "real",
+        "FLOAT": "float",  # sqlglot reads real as FLOAT too
         "TIMESTAMP": "datetime2",
         "UTINYINT": "tinyint",
         "UUID": "uniqueidentifier",
@@ -164,7 +164,7 @@ def from_ast(kind: exp.DataType) -> SqlType:
     arguments = [str(p.this.name if hasattr(p.this, "name") else p.this) for p in kind.expressions]
     if name in ("nvarchar", "varchar", "nchar", "char", "varbinary", "binary") and not arguments:
         arguments = ["30"]  # CAST's default length
-    if name == "real" and arguments:
+    if name == "float" and arguments:
         name, arguments = ("float" if int(arguments[0]) > 24 else "real"), []
     return make_type(name, arguments)
 
