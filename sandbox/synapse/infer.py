@@ -20,16 +20,11 @@ class Inference:
     """Types within one statement. ``find`` answers the catalogue's table of a reference, None for derived ones."""
 
     def __init__(self, find: Callable[[exp.Table], Table | None], parameters: Mapping[str, SqlType | None]) -> None:
-        self._find = find
-        self._found: dict[tuple[str, str], Table | None] = {}
+        self.find = find
         self.parameters = parameters
-
-    def find(self, node: exp.Table) -> Table | None:
-        """The catalogue's table of a reference; the catalogue is asked once for each."""
-        key = (f"{node.catalog}.{node.db}", node.name)
-        if key not in self._found:
-            self._found[key] = self._find(node)
-        return self._found[key]
+        #: By identity: the tree outlives the inference, and is changed only when that is done.
+        self._known: dict[int, SqlType | None] = {}
+        self._columns: dict[int, Columns] = {}
 
     def sources(self, node: exp.Expr) -> list[tuple[str, Columns]]:
         """Name and columns of everything that a SELECT, UPDATE or DELETE reads from."""
@@ -47,10 +42,10 @@ class Inference:
     def columns(self, source: exp.Expr) -> Columns:
         """Columns of one table, common table expression or derived table."""
         if id(source) not in self._columns:
-            self._columns[id(source)] = self._found(source)
+            self._columns[id(source)] = self._read(source)
         return self._columns[id(source)]
 
-    def _found(self, source: exp.Expr) -> Columns:
+    def _read(self, source: exp.Expr) -> Columns:
         if isinstance(source, exp.Table):
             with_ = None
             if not source.db:

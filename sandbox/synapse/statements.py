@@ -64,6 +64,7 @@ class Query:
         self.target = target
         self.images = 0
         self.reads: set[str] = set()
+        self.tables: dict[tuple[str, str], Table | None] = {}
         kinds = {n: k for n, (k, _) in values.items()}
         self.translator = Translator(self.find, self.source, self.fact, kinds)
         self.scratch = f"_{time.monotonic_ns()}"
@@ -72,7 +73,10 @@ class Query:
         """The catalogue's table of a reference; None for system views."""
         if node.catalog and node.catalog.lower() != self.engine.pool.database.lower():
             raise not_offered("a name of another database")
-        return self.engine.pool.catalog.table(node.db or "dbo", node.name)
+        key = (node.db.lower() or "dbo", node.name.lower())
+        if key not in self.tables:
+            self.tables[key] = self.engine.pool.catalog.table(*key)
+        return self.tables[key]
 
     def source(self, node: exp.Table) -> exp.Expr | None:
         """What DuckDB reads in the place of a table."""
