@@ -115,13 +115,26 @@ class Refused(Exception):
 
 def refusal(error: Exception, step: str, server: str) -> Refused:
     """What a driver's exception says: SQLSTATE first, the pool's number in parentheses at the end of its text."""
-    cause: Any = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    arguments = [str(a) for a in getattr(cause, "args", ())]
-    state = arguments[0] if arguments and re.fullmatch(r"[0-9A-Z]{5}", arguments[0]) else ""
+    arguments = [str(a) for a in _driver_error(error).args]
+    state = arguments[0] if arguments and _STATE.fullmatch(arguments[0]) else ""
     text = arguments[-1] if arguments else type(error).__name__
     numbers = re.findall(r"\((\d+)\) \(SQL\w+\)", text)
     number = int(numbers[-1]) if numbers and numbers[-1] != "0" else None
     return Refused(step, server, text, state, number)
+
+
+_STATE = re.compile(r"[0-9A-Z]{5}")
+
+
+def _driver_error(error: Exception) -> BaseException:
+    """The driver's own exception behind SQLAlchemy's; where its first questions fail, behind a second one of its."""
+    seen: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
+    while seen is not None:
+        if seen.args and _STATE.fullmatch(str(seen.args[0])):
+            return seen
+        orig = seen.orig if isinstance(seen, DBAPIError) else None
+        seen = orig or seen.__cause__ or seen.__context__
+    return error
 
 
 class Link:

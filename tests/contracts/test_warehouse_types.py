@@ -68,11 +68,11 @@ def loaded(house: House) -> House:
 
 
 def test_every_value_comes_back_as_it_was(loaded: House):
-    full, empty = loaded.rows(THING, *VALUES, "Id")
-    for name, found in zip(VALUES, full, strict=False):
+    full, empty = loaded.rows(THING, "Id", *VALUES)
+    for name, found in zip(VALUES, full[1:], strict=True):
         value = VALUES[name][2]
         assert (name, type(found), found) == (name, type(value), value)
-    assert empty == (*[None] * len(VALUES), "b")
+    assert empty == ("b", *[None] * len(VALUES))
 
 
 def test_the_hash_that_was_made_at_landing_is_the_one_of_the_warehouses_own_values(loaded: House):
