@@ -13,7 +13,8 @@ from novade_core.warehouse.synapse_sql import BINARY, MAX_IDENTIFIER, Key, Stora
 
 #: Texts of the source's so many characters fit nvarchar(4000) even where each takes two units.
 _BOUNDED = 2_000
-_UNLIMITED = "nvarchar(max)"
+UNLIMITED = "nvarchar(max)"
+BOUNDED = "nvarchar(4000)"
 
 _TYPES = {
     ColumnType.BOOLEAN: "bit",
@@ -22,8 +23,8 @@ _TYPES = {
     ColumnType.DOUBLE: "float",
     ColumnType.DATE: "date",
     ColumnType.TIMESTAMP: "datetime2(6)",
-    ColumnType.TIME: "nvarchar(4000)",
-    ColumnType.JSON: _UNLIMITED,
+    ColumnType.TIME: BOUNDED,
+    ColumnType.JSON: UNLIMITED,
 }
 _NUMBERS = {"int": "INTEGER", "bigint": "BIGINT"}
 
@@ -31,7 +32,7 @@ _NUMBERS = {"int": "INTEGER", "bigint": "BIGINT"}
 def synapse_type(column: Column) -> str:
     """The column's type; DECIMAL needs precision and scale (ValueError)."""
     if column.type is ColumnType.TEXT:
-        return "nvarchar(4000)" if column.length and column.length <= _BOUNDED else _UNLIMITED
+        return BOUNDED if column.length and column.length <= _BOUNDED else UNLIMITED
     if column.type is ColumnType.DECIMAL:
         return duckdb_type(column).lower()
     return _TYPES[column.type]
@@ -42,7 +43,7 @@ def synapse_widened(current: str, wanted: str) -> str | None:
     if current == wanted:
         return current
     if current.startswith("nvarchar") and wanted.startswith("nvarchar"):
-        return _UNLIMITED
+        return UNLIMITED
     fitting = widened(*(_NUMBERS.get(t, t.upper() if t.startswith("decimal") else t) for t in (current, wanted)))
     if fitting is None:
         return None
@@ -78,7 +79,7 @@ def read_type(row: Sequence[Any]) -> str:
     """A row of INFORMATION_SCHEMA.COLUMNS after its name, in the words above."""
     kind, length, precision, scale, fraction = row
     if kind == "nvarchar":
-        return _UNLIMITED if length == -1 else f"nvarchar({length})"
+        return UNLIMITED if length == -1 else f"nvarchar({length})"
     if kind in ("decimal", "numeric"):
         return f"decimal({precision},{scale})"
     return f"datetime2({fraction})" if kind == "datetime2" else str(kind)
@@ -87,5 +88,5 @@ def read_type(row: Sequence[Any]) -> str:
 def storage(settings: WarehouseSettings, stream: Stream, types: Mapping[str, str], rows: int) -> Storage:
     """How a table is made that begins with so many rows."""
     spread = stream.primary_key[0] if rows >= settings.hash_from_rows else None
-    columnar = rows >= settings.columnstore_from_rows and _UNLIMITED not in types.values()
+    columnar = rows >= settings.columnstore_from_rows and UNLIMITED not in types.values()
     return Storage(hash_column=spread, index="CLUSTERED COLUMNSTORE INDEX" if columnar else "HEAP")

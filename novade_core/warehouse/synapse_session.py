@@ -22,7 +22,16 @@ from novade_core.warehouse.base import LoadOutcome, LoadRequest, SchemaChange
 from novade_core.warehouse.fence import Fence
 from novade_core.warehouse.schema import refuse_if_frozen
 from novade_core.warehouse.synapse_link import EXISTS_ALREADY, Link, Refused
-from novade_core.warehouse.synapse_schema import SYNAPSE, definitions, keyed, keys_of, read_type, storage
+from novade_core.warehouse.synapse_schema import (
+    BOUNDED,
+    SYNAPSE,
+    UNLIMITED,
+    definitions,
+    keyed,
+    keys_of,
+    read_type,
+    storage,
+)
 from novade_core.warehouse.synapse_sql import Statement, Table
 from novade_core.warehouse.synapse_stage import Stage, leftovers
 from novade_core.warehouse.synapse_swap import Swapper
@@ -360,6 +369,9 @@ class SynapseSession:
             return (), types
         changes = SYNAPSE.changes(existing, sets)
         refuse_if_frozen(stream, changes)
+        if any(c.sql_type == UNLIMITED for c in changes) and self._link.rows(sql.columnstore(table)):
+            # A columnstore takes no (max) column; a longer text then fails the COPY aloud.
+            changes = [c._replace(sql_type=BOUNDED) if c.sql_type == UNLIMITED else c for c in changes]
         added = {c.column: c.sql_type for c in changes if c.told.kind in ("added", "sidelined")}
         if added:
             self._link.hit(sql.add_columns(table, definitions(stream, added)))

@@ -160,7 +160,7 @@ def instant(moment: datetime) -> str:
 
 def label(run_id: int, table: str, step: str) -> str:
     """``OPTION (LABEL = 'nv_7_contact_copy')``: letters, digits and underscores only."""
-    name = re.sub(r"[^A-Za-z0-9]+", "_", table)[:100]
+    name = re.sub(r"[^A-Za-z0-9]+", "_", table)[:100].strip("_")
     return f" OPTION (LABEL = 'nv_{run_id}_{name}_{step}')"
 
 
