@@ -12,9 +12,9 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -41,10 +41,9 @@ from novade_core.sync.chunks import Chunk, ChunkWriter, rejects_as_lines
 from novade_core.sync.loading import Loader
 from novade_core.sync.pulse import Pulse
 from novade_core.sync.scratch import tidy
-from novade_core.sync.slots import Slots
+from novade_core.sync.surroundings import Surroundings
 from novade_core.sync.tally import StepTimer, Tally
 from novade_core.sync.tools import Observer, Outcome, Tools
-from novade_core.warehouse.base import Session
 
 _log = logging.getLogger(__name__)
 
@@ -52,10 +51,6 @@ _log = logging.getLogger(__name__)
 HALVED = "halved"
 #: How often in a row a window is taken up again without a chunk in between.
 RESTARTS = 2
-
-
-#: Runs that load at the same time where the warehouse lets several processes in.
-WAREHOUSE_SLOTS = 4
 
 
 def _received(source: Source) -> int:
@@ -71,10 +66,9 @@ class Execution:
         self.run = run
         self.writer = RunWriter(tools.ledger, run, tools.retry_seconds if retries else ())
         self.pulse = Pulse(self.writer, tools.beat_seconds)
-        self.slots = Slots(
-            tools.ledger, self.pulse, run_id=run.id, lease_seconds=tools.lease_seconds, clock=tools.clock
-        )
         self.stream = tools.stream(run.subject)
+        self.surroundings = Surroundings(tools, run, self.stream, self.writer, self.pulse)
+        self.warehouse = self.surroundings.warehouse
         self.kind = planning.kind_for(self.stream, run.kind)
         self.tally = Tally()
         self.started_at = tools.clock()
@@ -119,7 +113,7 @@ class Execution:
         finally:
             if source is not None:
                 with suppress(NovadeError):  # the run counts, not what is known of its source
-                    self._note_source(source)
+                    self.surroundings.note_source(source)
                 self.tally.api_calls = source.usage().get(f"{source.name}.api_calls", 0)
                 self.writer.usage("extract", source.usage())
                 self.writer.usage("land", Counter(self.tools.landing.usage()) - used_before)
@@ -146,54 +140,17 @@ class Execution:
         )
 
     def _steps(self, source: Source, pulse: Pulse) -> tuple[RunState, str]:
-        self._note_context()  # before anything can fail: a refused login is when a new credential matters
-        with self._source_slot():
+        self.surroundings.note_context()  # before anything can fail: a refused login is when a new credential matters
+        with self.surroundings.source_slot():
             plan = self._plan(source)
             pulse.check()
-            self._note_context(source, plan)
+            self.surroundings.note_context(source, plan)
             self._extract_and_land(source, plan, pulse)
         held_back = self._held_back(plan)
         if not held_back:
             Loader(self, pulse).load(plan)
-        with self._source_slot():
+        with self.surroundings.source_slot():
             return self._verify(source, plan, pulse, held_back=held_back)
-
-    def _source_slot(self) -> AbstractContextManager[None]:
-        name = self.stream.source
-        return self.slots.hold(name, self.tools.slots(name), f"a free place at {name.capitalize()}")
-
-    @contextmanager
-    def warehouse(self) -> Iterator[Session]:
-        """The warehouse, opened late and closed early. A cancel ends the statement that runs in it."""
-        warehouse = self.tools.warehouse
-        places = WAREHOUSE_SLOTS if warehouse.capabilities.concurrent_processes else 1
-        with self.slots.hold("warehouse", places, "the warehouse, where another run loads"):
-            try:
-                with warehouse.session() as session, self.pulse.interruptible(session.interrupt):
-                    yield session
-            except (NovadeError, RuntimeError) as error:
-                # An interrupted statement is no fault of the warehouse.
-                cause = self.pulse.cause(error)
-                if cause is error:
-                    raise
-                raise cause from error
-
-    def _note_context(self, source: Source | None = None, plan: Plan | None = None) -> None:
-        """What the run works with, so that a later one can say what changed since."""
-        told: dict[str, Any] = {
-            "configuration": {k: getattr(v, "value", v) for k, v in asdict(self.stream).items()},
-            "credentials": self.tools.fingerprint(self.stream.source),
-        }
-        if source is not None:
-            told["source"] = dict(source.facts().about)
-        self.writer.context(told, plan_id=plan.id if plan is not None else None)
-
-    def _note_source(self, source: Source) -> None:
-        facts = source.facts()
-        if facts.calls_used is not None:
-            self.writer.source_status(
-                self.tools.clock(), source.name, used=facts.calls_used, allowed=facts.calls_allowed, facts=facts.about
-            )
 
     # Plan
 
