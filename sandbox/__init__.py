@@ -9,4 +9,5 @@ Map
     __main__      the command line
     process       lock, certificates, secrets, the HTTPS server and its end
     salesforce/   the Salesforce org: schema, seed data, SOQL, REST, Bulk API 2.0, OAuth, faults
+    synapse/      a Synapse dedicated pool: TDS over DuckDB, COPY INTO from Blob Storage, pause and resume, faults
 """

@@ -21,7 +21,19 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--org", type=Path, help="load the org from a folder of CSV or JSON files instead")
     run.add_argument("--page-size-bulk", type=int, default=25_000, help="rows of a bulk page without maxRecords")
     run.add_argument("--parent-pid", type=int, help="end by itself when this process is gone")
+    run.add_argument("--synapse", action="store_true", help="serve a Synapse dedicated pool over TDS too")
+    run.add_argument("--synapse-port", type=int, default=0, help="its port; 0 takes any free one")
+    run.add_argument(
+        "--blobs",
+        action="append",
+        default=[],
+        metavar="ACCOUNT=URL=KEY",
+        help="where the pool finds an account's blobs",
+    )
     given = parser.parse_args(arguments)
+    places = [place.split("=", 2) for place in given.blobs]
+    if any(len(place) != 3 for place in places):
+        parser.error("--blobs takes ACCOUNT=URL=KEY")
     if given.size is not None and not 10 <= given.size <= 2_000_000:
         parser.error("--size must lie between 10 and 2,000,000")
     if given.org is not None and not given.org.is_dir():
@@ -34,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         org=given.org,
         page_size_bulk=given.page_size_bulk,
         parent_pid=given.parent_pid,
+        synapse=given.synapse,
+        synapse_port=given.synapse_port,
+        storage={account: {"endpoint": url, "key": key} for account, url, key in places},
     )
     try:
         serve(options)

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +30,9 @@ from .salesforce.catalogue import standard_org
 from .salesforce.folder_org import load_folder
 from .salesforce.org import DOMAIN, USERNAME, Org
 from .salesforce.store import Store
+from .synapse.connection import Endpoint
+from .synapse.control import with_synapse
+from .synapse.pool import ADMIN, Pool
 
 NAMES = ("127.0.0.1", "localhost", "*.salesforce.com", "*.my.salesforce.com")
 
@@ -49,6 +52,10 @@ class Options:
     org: Path | None
     page_size_bulk: int
     parent_pid: int | None
+    synapse: bool = False
+    synapse_port: int = 0
+    #: Blobs of an account as the pool reaches them: account -> endpoint and key.
+    storage: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def write_private(path: Path, text: str | bytes, mode: int = 0o600) -> None:
@@ -217,17 +224,28 @@ def serve(options: Options) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     port = listener.getsockname()[1]
     url = f"https://127.0.0.1:{port}"
+    pool: Pool | None = None
+    endpoint: Endpoint | None = None
+    app = make_app(org)
+    if options.synapse:
+        pool = Pool(folder / "synapse", _pool_password(folder), storage=dict(options.storage))
+        endpoint = Endpoint(pool, options.synapse_port)
+        endpoint.start()
+        app = with_synapse(app, pool)
     state = folder / "sandbox.json"
 
     def ready() -> None:
         ca_file = str((folder / "ca.pem").resolve())
-        write_private(folder / "secrets.toml", _secrets_toml(secret, url, ca_file))
+        warehouse = _warehouse_toml(pool, endpoint) if pool is not None and endpoint is not None else ""
+        write_private(folder / "secrets.toml", _secrets_toml(secret, url, ca_file) + warehouse)
         shown = {"pid": os.getpid(), "port": port, "url": url, "ca_file": ca_file, **about}
+        if endpoint is not None:
+            shown["synapse_port"] = endpoint.port
         write_private(state, json.dumps(shown), 0o644)
         print(f"sandbox ready on {url}", flush=True)  # noqa: T201  the line a parent process waits for
 
     config = uvicorn.Config(
-        make_app(org),
+        app,
         ssl_certfile=str(folder / "server.pem"),
         log_level="critical",
         access_log=False,
@@ -245,6 +263,8 @@ def serve(options: Options) -> None:
         server.run(sockets=[listener])
     finally:
         state.unlink(missing_ok=True)
+        if endpoint is not None:
+            endpoint.close()
         try:
             org.store.close()
         except duckdb.Error:
@@ -264,6 +284,25 @@ def _secrets_toml(secret: dict[str, str], url: str, ca_file: str) -> str:
         f'private_key = """\n{secret["private_key"].strip()}\n"""\n'
         f'endpoint = "{url}"\n'
         f'ca_file = "{ca_file}"\n'
+    )
+
+
+def _pool_password(folder: Path) -> str:
+    """The SQL login's password, made once per folder."""
+    path = folder / "synapse-password"
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(24))
+    return path.read_text()
+
+
+def _warehouse_toml(pool: Pool, endpoint: Endpoint) -> str:
+    return (
+        "\n[warehouse]\n"
+        'server = "127.0.0.1"\n'
+        f"port = {endpoint.port}\n"
+        f'database = "{pool.database}"\n'
+        f'user = "{ADMIN}"\n'
+        f'password = "{pool.password}"\n'
     )
 
 

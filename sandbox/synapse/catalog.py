@@ -1,5 +1,6 @@
 """What the pool knows of its own objects: tables with distribution and types, principals, grants, external objects."""
 
+# ruff: noqa: S608 - identifiers are quoted, values are parameters or the catalogue's own.
 from __future__ import annotations
 
 import json
@@ -170,4 +171,4 @@ class Catalog:
     @staticmethod
     def remove(con: duckdb.DuckDBPyConnection, object_id: int) -> None:
         for name in ("objects", "columns", "statistics"):
-            con.execute(f"DELETE FROM pool.{name} WHERE object_id = ?", [object_id])  # noqa: S608  three fixed names
+            con.execute(f"DELETE FROM pool.{name} WHERE object_id = ?", [object_id])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import re
@@ -9,7 +10,6 @@ import secrets
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -69,10 +69,8 @@ class Connection(threading.Thread):
         self.closed.set()
         if self.engine is not None:
             self.engine.cancel.set()
-        try:
+        with contextlib.suppress(OSError):  # hung up already
             self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # hung up already
         self.sock.close()
 
     def _listen(self) -> None:
@@ -310,4 +308,3 @@ class Endpoint(threading.Thread):
     def close(self) -> None:
         self.listener.close()
         self.pool.cut_all()
-        time.sleep(0)

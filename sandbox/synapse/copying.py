@@ -1,5 +1,6 @@
 """COPY INTO: Parquet and CSV from storage into a table."""
 
+# ruff: noqa: S608 - identifiers are quoted, values are parameters or the catalogue's own.
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ class Item:
     default: str | None = None  #: DuckDB text
 
 
-def copy_into(engine: Engine, statement: Statement, values: Mapping[str, Any]) -> Result:
+def copy_into(engine: Engine, statement: Statement, _values: Mapping[str, Any]) -> Result:
     """Read the whole statement, check everything that can be checked, then load in one go."""
     statement.expect("COPY", "INTO")
     schema, name = statement.object_name()

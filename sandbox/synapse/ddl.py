@@ -1,8 +1,8 @@
-"""Schemas, tables, views and statistics. None of it runs within a transaction."""
+"""Tables. None of it runs within a transaction."""
 
+# ruff: noqa: ARG001, S608 - handlers share one signature; identifiers are quoted, values are parameters.
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,12 @@ Handler = Callable[["Engine", Statement, Values], "Result"]
 _ROW_BYTES = 8060
 
 
-def _start(engine: Engine) -> None:
+def start(engine: Engine) -> None:
     if engine.in_transaction:
         raise in_transaction()
 
 
-def _done(count: int | None = None) -> Result:
+def done(count: int | None = None) -> Result:
     from .engine import Result
 
     return Result(count=count)
@@ -68,55 +68,12 @@ def _locked(engine: Engine, table: Table, work: Callable[[], Result]) -> Result:
     return engine.write(Wanted(table.shown.lower(), exclusive=True), work)
 
 
-# Schemas
-
-
-def create_schema(engine: Engine, statement: Statement, values: Values) -> Result:
-    _start(engine)
-    statement.expect("CREATE", "SCHEMA")
-    name = statement.name()
-    if statement.accept("AUTHORIZATION"):
-        statement.name()
-    statement.end()
-    security.need(engine, "CREATE SCHEMA")
-    if engine.pool.catalog.has_schema(name):
-        raise SqlError(2714, f"There is already an object named '{name}' in the database.", 16, 6)
-
-    def work() -> Result:
-        engine.run(f"CREATE SCHEMA {quote(name)}")
-        engine.con.execute("INSERT INTO pool.schemas SELECT max(schema_id) + 1, ? FROM pool.schemas", [name])
-        return _done()
-
-    return engine.atomically(work)
-
-
-def drop_schema(engine: Engine, statement: Statement, values: Values) -> Result:
-    _start(engine)
-    statement.expect("DROP", "SCHEMA")
-    name = statement.name()
-    statement.end()
-    security.need(engine, "ALTER", name)
-    if not engine.pool.catalog.has_schema(name):
-        raise SqlError(
-            15151, f"Cannot drop the schema '{name}', because it does not exist or you do not have permission."
-        )
-    if engine.pool.catalog.rows("SELECT 1 FROM pool.objects WHERE schema_name = ? LIMIT 1", name):
-        raise SqlError(3729, f"Cannot drop schema '{name}' because it is being referenced by an object.")
-
-    def work() -> Result:
-        engine.run(f"DROP SCHEMA {quote(name)}")
-        engine.con.execute("DELETE FROM pool.schemas WHERE lower(name) = lower(?)", [name])
-        return _done()
-
-    return engine.atomically(work)
-
-
 # Tables
 
 
 def create_table(engine: Engine, statement: Statement, values: Values) -> Result:
     """CREATE TABLE with columns, or AS SELECT."""
-    _start(engine)
+    start(engine)
     statement.expect("CREATE", "TABLE")
     if statement.word() == "IF":
         raise statement.unexpected()
@@ -140,7 +97,7 @@ def create_table(engine: Engine, statement: Statement, values: Values) -> Result
 
     def work() -> Result:
         _make(engine, table)
-        return _done()
+        return done()
 
     return engine.atomically(work)
 
@@ -307,15 +264,13 @@ def _make(engine: Engine, table: Table) -> None:
 
 def _as_select(engine: Engine, statement: Statement, table: Table, values: Values) -> Result:
     """CREATE TABLE AS SELECT: types follow the query's expressions."""
-    from . import external, statements
+    from . import statements
 
     part = Statement(statement.text, statement.tokens[statement.at :])
-    part, scans = external.take_openrowset(engine, part)
     tree = statements.parse(part)
     if part.word() == "WITH":
         raise parse_error("WITH")
     query = statements.Query(engine, values)
-    external.put_openrowset(tree, scans)
     kinds = query.translator.inference.projection(tree)
     sql = query.translator.text(tree)
     described = engine.run(f"DESCRIBE {sql}", query.bound()).fetchall()
@@ -335,13 +290,13 @@ def _as_select(engine: Engine, statement: Statement, table: Table, values: Value
 
     def work() -> Result:
         _make(engine, table)
-        return _done(statements.counted(engine.run(text, query.bound())))
+        return done(statements.counted(engine.run(text, query.bound())))
 
     return engine.atomically(work)
 
 
 def drop_table(engine: Engine, statement: Statement, values: Values) -> Result:
-    _start(engine)
+    start(engine)
     statement.expect("DROP", "TABLE")
     if statement.word() == "IF":
         raise statement.unexpected()
@@ -352,13 +307,13 @@ def drop_table(engine: Engine, statement: Statement, values: Values) -> Result:
     def work() -> Result:
         engine.run(f"DROP TABLE {name_of(table)}")
         Catalog.remove(engine.con, table.object_id)
-        return _done()
+        return done()
 
     return _locked(engine, table, work)
 
 
 def truncate(engine: Engine, statement: Statement, values: Values) -> Result:
-    _start(engine)
+    start(engine)
     statement.expect("TRUNCATE", "TABLE")
     schema, name = statement.object_name()
     statement.end()
@@ -371,14 +326,14 @@ def truncate(engine: Engine, statement: Statement, values: Values) -> Result:
 
     def work() -> Result:
         engine.run(f"DELETE FROM {name_of(table)}")
-        return _done()
+        return done()
 
     return _locked(engine, table, work)
 
 
 def rename(engine: Engine, statement: Statement, values: Values) -> Result:
     """RENAME OBJECT s.t TO n. Views are not rebound: they go on reading by name."""
-    _start(engine)
+    start(engine)
     statement.expect("RENAME", "OBJECT")
     while statement.accept(":") or statement.accept("::"):
         pass
@@ -397,7 +352,7 @@ def rename(engine: Engine, statement: Statement, values: Values) -> Result:
     def work() -> Result:
         engine.run(f"ALTER TABLE {name_of(table)} RENAME TO {quote(to)}")
         engine.con.execute("UPDATE pool.objects SET name = ? WHERE object_id = ?", [to, table.object_id])
-        return _done()
+        return done()
 
     result = _locked(engine, table, work)
     engine.pool.changed({f"{schema}.{to}".lower()})
@@ -411,7 +366,7 @@ def transfer(engine: Engine, statement: Statement, values: Values) -> Result:
 
 def alter_table(engine: Engine, statement: Statement, values: Values) -> Result:
     """ADD columns, ALTER COLUMN to a wider type, DROP COLUMN."""
-    _start(engine)
+    start(engine)
     statement.expect("ALTER", "TABLE")
     schema, name = statement.object_name()
     table = engine.pool.catalog.table(schema, name)
@@ -462,7 +417,7 @@ def _add(engine: Engine, table: Table, added: list[Column]) -> Result:
             default = f" DEFAULT {c.default}" if c.default is not None else ""
             engine.run(f"ALTER TABLE {name_of(table)} ADD COLUMN {quote(c.name)} {c.type.duckdb()}{default}")
             Catalog.add_column(engine.con, table.object_id, index, c)
-        return _done()
+        return done()
 
     return _locked(engine, table, work)
 
@@ -495,7 +450,7 @@ def _alter(engine: Engine, table: Table, changed: Column) -> Result:
             "WHERE object_id = ? AND name = ?",
             [t.name, t.length, t.precision, t.scale, t.collation, changed.nullable, table.object_id, old.name],
         )
-        return _done()
+        return done()
 
     return _locked(engine, table, work)
 
@@ -514,138 +469,16 @@ def _drop_column(engine: Engine, table: Table, gone: str) -> Result:
     def work() -> Result:
         engine.run(f"ALTER TABLE {name_of(table)} DROP COLUMN {quote(found.name)}")
         engine.con.execute("DELETE FROM pool.columns WHERE object_id = ? AND name = ?", [table.object_id, found.name])
-        return _done()
+        return done()
 
     return _locked(engine, table, work)
 
 
-# Views and statistics
-
-
-def create_view(engine: Engine, statement: Statement, values: Values) -> Result:
-    """CREATE | ALTER VIEW, alone in its batch."""
-    from . import statements
-
-    _start(engine)
-    altering = statement.accept("ALTER")
-    if not altering:
-        statement.expect("CREATE")
-    if statement.word() == "OR":
-        raise statement.unexpected()
-    statement.expect("VIEW")
-    schema, name = statement.object_name()
-    names = []
-    if statement.accept("("):
-        names.append(statement.name())
-        while statement.accept(","):
-            names.append(statement.name())
-        statement.expect(")")
-    statement.expect("AS")
-    rest = Statement(statement.text, statement.tokens[statement.at :])
-    security.need(engine, "CREATE VIEW")
-    security.need(engine, "ALTER", schema)
-    old = existing(engine, schema, name, "V") if altering else None
-    if old is None:
-        schema, name = new_name(engine, schema, name)
-    query = statements.Query(engine, {})
-    tree = statements.parse(rest)
-    kinds = query.translator.inference.projection(tree)
-    sql = query.translator.text(tree)
-    described = engine.run(f"DESCRIBE {sql}").fetchall()
-    columns = []
-    for index, (title, kind, *_) in enumerate(described):
-        known = kinds.get(str(title).lower())
-        exact = from_duckdb(str(kind).split(" COLLATE")[0])
-        good = known is not None and known.name != "unknown" and known.is_text == exact.is_text
-        columns.append(Column(names[index] if names else str(title), known if good and known else exact))
-    view = Table(schema, name, tuple(columns), "V", "", "", "", {"text": statement.source()})
-
-    def work() -> Result:
-        if old is not None:
-            Catalog.remove(engine.con, old.object_id)
-        listed = f" ({', '.join(quote(c.name) for c in columns)})"
-        engine.run(f"CREATE OR REPLACE VIEW {name_of(view)}{listed} AS {sql}")
-        Catalog.add(engine.con, view)
-        return _done()
-
-    return engine.atomically(work)
-
-
-def drop_view(engine: Engine, statement: Statement, values: Values) -> Result:
-    _start(engine)
-    statement.expect("DROP", "VIEW")
-    if statement.word() == "IF":
-        raise statement.unexpected()
-    view = existing(engine, *statement.object_name(), kind="V")
-    statement.end()
-    security.need(engine, "ALTER", view.schema)
-
-    def work() -> Result:
-        engine.run(f"DROP VIEW {name_of(view)}")
-        Catalog.remove(engine.con, view.object_id)
-        return _done()
-
-    return engine.atomically(work)
-
-
-def update_statistics(engine: Engine, statement: Statement, values: Values) -> Result:
-    """UPDATE STATISTICS s.t [(names)] [WITH FULLSCAN | SAMPLE n PERCENT | RESAMPLE]."""
-    _start(engine)
-    statement.expect("UPDATE", "STATISTICS")
-    schema, name = statement.object_name()
-    if engine.pool.catalog.table(schema, name) is None:
-        raise no_object(f"{schema}.{name}")
-    rest = statement.source(statement.at).upper()
-    if rest and not re.fullmatch(r"(\([^)]*\)\s*)?(WITH\s+(FULLSCAN|RESAMPLE|SAMPLE\s+\d+\s+PERCENT))?", rest):
-        raise statement.unexpected()
-    security.need(engine, "ALTER", schema, name)
-    return _done()
-
-
-def create_statistics(engine: Engine, statement: Statement, values: Values) -> Result:
-    """CREATE STATISTICS n ON s.t (columns) [WITH FULLSCAN | SAMPLE n PERCENT]."""
-    _start(engine)
-    statement.expect("CREATE", "STATISTICS")
-    title = statement.name()
-    statement.expect("ON")
-    schema, name = statement.object_name()
-    table = engine.pool.catalog.table(schema, name)
-    if table is None:
-        raise no_object(f"{schema}.{name}")
-    statement.expect("(")
-    columns = [statement.name()]
-    while statement.accept(","):
-        columns.append(statement.name())
-    statement.expect(")")
-    if statement.accept("WITH") and not statement.accept("FULLSCAN"):
-        statement.expect("SAMPLE")
-        statement.number()
-        statement.expect("PERCENT")
-    statement.end()
-    security.need(engine, "ALTER", table.schema, table.name)
-    for wanted in columns:
-        if table.column(wanted) is None:
-            raise SqlError(1911, f"Column name '{wanted}' does not exist in the target table or view.")
-    if engine.pool.catalog.rows(
-        "SELECT 1 FROM pool.statistics WHERE object_id = ? AND name = ?", table.object_id, title
-    ):
-        raise SqlError(1927, f"There are already statistics on table '{name}' named '{title}'.")
-    engine.pool.catalog.rows("INSERT INTO pool.statistics VALUES (?, ?, ?)", table.object_id, title, ",".join(columns))
-    return _done()
-
-
 HANDLERS: dict[tuple[str, ...], Handler] = {
-    ("CREATE", "SCHEMA"): create_schema,
-    ("DROP", "SCHEMA"): drop_schema,
     ("CREATE", "TABLE"): create_table,
     ("DROP", "TABLE"): drop_table,
     ("TRUNCATE",): truncate,
     ("RENAME",): rename,
     ("ALTER", "SCHEMA"): transfer,
     ("ALTER", "TABLE"): alter_table,
-    ("CREATE", "VIEW"): create_view,
-    ("ALTER", "VIEW"): create_view,
-    ("CREATE", "OR"): create_view,
-    ("DROP", "VIEW"): drop_view,
-    ("CREATE", "STATISTICS"): create_statistics,
 }

@@ -1,15 +1,18 @@
 """One session's statements: what each is, in which transaction it runs, which locks it takes, how it fails."""
 
+# ruff: noqa: S608 - identifiers are quoted, values are parameters or the catalogue's own.
 from __future__ import annotations
 
 import contextlib
 import itertools
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -89,6 +92,8 @@ class Engine:
         self.doomed = False
         self.open_duckdb = False
         self.snapshot = 0
+        #: Downloads that a result may still be reading.
+        self.downloads: list[Path] = []
         self.changes: list[Change] = []
         self.changed: set[str] = set()
         self.request: Request | None = None
@@ -127,7 +132,7 @@ class Engine:
                 return None
             self.touch([table.shown.lower()])
             name = f"{quote(table.schema)}.{quote(table.name)}"
-            return self.con.sql(f"SELECT * FROM {name}").to_arrow_table()  # noqa: S608  quoted
+            return self.con.sql(f"SELECT * FROM {name}").to_arrow_table()
         finally:
             self.turn.release()
 
@@ -137,6 +142,13 @@ class Engine:
         self.in_transaction = False
         self.pool.locks.release(self)
         self.con.close()
+        self.forget_downloads()
+
+    def forget_downloads(self) -> None:
+        """Remove what the last statement fetched for its external tables."""
+        for folder in self.downloads:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.downloads.clear()
 
     # Transactions
 
@@ -253,6 +265,7 @@ class Engine:
         self.request = request
         if self.implicit and not self.in_transaction:
             self.begin()
+        self.forget_downloads()
         try:
             self.look()
             self.pool.requests.append(request)

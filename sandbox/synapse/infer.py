@@ -71,7 +71,7 @@ class Inference:
         return dict(zip(names, columns.values(), strict=False)) if names else columns
 
     def projection(self, query: exp.Expr) -> dict[str, SqlType]:
-        """Names (in small letters) and types of a query's columns; unknown types are left out of neither: (max)-free."""
+        """Names (in small letters) and types of a query's columns; ``unknown`` where only the engine knows."""
         while isinstance(query, exp.Subquery):
             query = query.this
         if isinstance(query, exp.SetOperation):
@@ -206,8 +206,8 @@ def _wider(left: SqlType | None, right: SqlType | None) -> SqlType | None:
     if left.name in _RANK and right.name in _RANK and left.name != right.name:
         return left if _RANK.index(left.name) > _RANK.index(right.name) else right
     if left.name == right.name == "decimal":
-        assert left.precision and right.precision and left.scale is not None and right.scale is not None
-        scale = max(left.scale, right.scale)
-        whole = max(left.precision - left.scale, right.precision - right.scale)
+        sides = [(k.precision or 18, k.scale or 0) for k in (left, right)]
+        scale = max(s for _, s in sides)
+        whole = max(p - s for p, s in sides)
         return SqlType("decimal", precision=min(whole + scale, 38), scale=scale)
     return left

@@ -80,7 +80,12 @@ def check_column(column: Any, to: SqlType) -> None:
             f"ClassCastException: class java.lang.{given} cannot be cast to class java.lang.{wanted} "
             f"(column {column.name})"
         )
-    if "decimal" in fits and column.logical_type.type == "DECIMAL" and to.precision is not None and to.scale is not None:
+    if (
+        "decimal" in fits
+        and column.logical_type.type == "DECIMAL"
+        and to.precision is not None
+        and to.scale is not None
+    ):
         whole = column.precision - column.scale
         if column.scale > to.scale or whole > to.precision - to.scale:
             raise refused(

@@ -40,6 +40,8 @@ SETTINGS: dict[str, Any] = {
     "managed_identity_granted": True,
     #: SERVERPROPERTY('ProductVersion').
     "product_version": "10.0.23106.0",
+    #: Which management routes know the pool: "workspace" (Microsoft.Synapse) or "server" (Microsoft.Sql).
+    "management_route": "workspace",
     #: COPY without a matching file: "error" or "nothing" (unconfirmed).
     "copy_no_files": "error",
 }

@@ -1,5 +1,6 @@
 """Logins, roles and grants: recorded as they are made, and checked before a statement runs."""
 
+# ruff: noqa: ARG001 - handlers share one signature.
 from __future__ import annotations
 
 from collections.abc import Mapping

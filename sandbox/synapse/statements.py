@@ -1,5 +1,6 @@
 """Which statement it is, and the four that read and write rows."""
 
+# ruff: noqa: ARG001, S608 - handlers share one signature; identifiers are quoted, values are parameters.
 from __future__ import annotations
 
 import re
@@ -12,7 +13,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ParseError
 
-from . import copying, ddl, security, views
+from . import copying, ddl, external, security, view_ddl, views
 from .catalog import Table, quote
 from .errors import SqlError, no_object, not_offered, parse_error
 from .locks import Wanted
@@ -95,8 +96,6 @@ class Query:
         self.reads.add(table.shown.lower())
         security.need(self.engine, "SELECT", table.schema, table.name)
         if table.type == "ET":
-            from . import external
-
             return _aliased(external.scan(self.engine, table), node)
         image = self._dirty(table)
         if image is not None:
@@ -215,15 +214,13 @@ def _looked_up(engine: Engine, name: str, arguments: list[str]) -> str:
 
 def select(engine: Engine, statement: Statement, values: Bound) -> Result:
     """SELECT: columns and a stream of rows."""
-    from . import external
     from .engine import Result
 
-    statement, scans = external.take_openrowset(engine, statement)
+    external.refuse_openrowset(statement)
     tree = parse(statement)
     if not isinstance(tree, exp.Query):
         raise not_offered(f"{type(tree).__name__} behind WITH")
     query = Query(engine, values)
-    external.put_openrowset(tree, scans)
     sql = query.translator.text(tree)
     engine.touch(query.reads)
     cursor = engine.run(sql, query.bound())
@@ -415,12 +412,14 @@ HANDLERS: dict[tuple[str, ...], Handler] = {
     ("SELECT",): select,
     ("WITH",): select,
     ("INSERT",): insert,
-    ("UPDATE", "STATISTICS"): ddl.update_statistics,
+    ("UPDATE", "STATISTICS"): view_ddl.update_statistics,
     ("UPDATE",): update,
     ("DELETE",): delete,
     ("MERGE",): _merge,
     ("USE",): _use,
     **copying.HANDLERS,
+    **external.HANDLERS,
     **ddl.HANDLERS,
+    **view_ddl.HANDLERS,
     **security.HANDLERS,
 }

@@ -114,7 +114,9 @@ class Blobs:
         if kind == "principal" and not credential.secret:
             raise no_access("a service principal needs a SECRET")
         if not engine.pool.settings["managed_identity_granted"]:
-            raise no_access("this request is not authorized to perform this operation, 403 (AuthorizationPermissionMismatch)")
+            raise no_access(
+                "this request is not authorized to perform this operation, 403 (AuthorizationPermissionMismatch)"
+            )
         return {"account_name": self.place.account, "account_key": key}
 
     def names(self, *, hidden: bool = False, recursive: bool = True) -> list[str]:
@@ -127,7 +129,7 @@ class Blobs:
             if path and "*" not in path and not path.endswith("/") and self.client.get_blob_client(path).exists():
                 return [path]
             start = path.split("*")[0] if "*" in path else path.rstrip("/") + "/" if path else ""
-            found = [n for n in self.client.list_blob_names(name_starts_with=start or None)]
+            found = list(self.client.list_blob_names(name_starts_with=start or None))
         except (AzureError, ValueError) as error:
             raise no_access(_short(error)) from error
         kept = []

@@ -85,7 +85,7 @@ def us_text(text: str) -> bytes:
 
 
 def done(status: int = 0, count: int | None = None, kind: int = DONE, *, rows: bool = True) -> bytes:
-    """The end of a statement. Microsoft's driver shows the count of a change only where it is not said to be a SELECT."""
+    """The end of a statement. Microsoft's driver shows a change's count only where it is not said to be a SELECT."""
     if count is not None:
         status |= COUNT
     command = 0 if count is None else 0xC1 if rows else 0xC3

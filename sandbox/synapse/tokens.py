@@ -203,9 +203,9 @@ def split(text: str) -> list[Statement]:
             current = []
         if word in ("CASE",) or (word == "BEGIN"):
             depth += 1
-        elif word in ("TRAN", "TRANSACTION") and current and current[-1].text.upper() == "BEGIN":
-            depth -= 1
-        elif word == "END" and depth:
+        elif (word in ("TRAN", "TRANSACTION") and current and current[-1].text.upper() == "BEGIN") or (
+            word == "END" and depth
+        ):
             depth -= 1
         current.append(token)
     if current:

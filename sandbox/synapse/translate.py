@@ -259,8 +259,12 @@ def _same_collation(node: exp.Expr, kinds: dict[int, SqlType | None]) -> None:
         names = [k.collation or "SQL_Latin1_General_CP1_CI_AS" for k in (left, right)]
         if names[0].lower() != names[1].lower():
             raise SqlError(
-                468, f'Cannot resolve the collation conflict between "{names[1]}" and "{names[0]}" in the equal to '
-                "operation.", 16, 9)
+                468,
+                f'Cannot resolve the collation conflict between "{names[1]}" and "{names[0]}" in the equal to '
+                "operation.",
+                16,
+                9,
+            )
 
 
 def _unit(node: exp.Expr) -> str:

@@ -1,5 +1,6 @@
 """The system views that are read: as DuckDB queries over the catalogue tables, or from what the pool remembers."""
 
+# ruff: noqa: S608 - identifiers are quoted, values are parameters or the catalogue's own.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ _OBJECT = (
 _TYPES = ", ".join(f"({number}, {number}, '{name}', {size})" for name, (number, size) in SYSTEM.items())
 _TYPE_ROWS = f"(VALUES {_TYPES}) AS y(system_type_id, user_type_id, name, bytes)"
 
+_COLLATION = "CASE WHEN c.type LIKE '%char' THEN coalesce(c.\"collation\", 'SQL_Latin1_General_CP1_CI_AS') END"
+
 #: By name in small letters. Columns that are not here are not offered.
 STATIC = {
     "sys.schemas": "SELECT name COLLATE NOCASE AS name, schema_id, 1 AS principal_id FROM pool.schemas",
@@ -35,7 +38,7 @@ STATIC = {
     "CASE WHEN c.length = -1 THEN -1 WHEN c.type IN ('nvarchar', 'nchar') THEN c.length * 2 "
     "WHEN c.length IS NOT NULL THEN c.length ELSE y.bytes END AS max_length, "
     "coalesce(c.precision, 0) AS precision, coalesce(c.scale, 0) AS scale, "
-    "CASE WHEN c.type LIKE '%char' THEN coalesce(c.\"collation\", 'SQL_Latin1_General_CP1_CI_AS') END AS collation_name, "
+    f"{_COLLATION} AS collation_name, "
     f"c.nullable AS is_nullable, false AS is_identity FROM pool.columns c JOIN {_TYPE_ROWS} ON y.name = c.type",
     "sys.indexes": "SELECT CAST(o.object_id AS INTEGER) AS object_id, "
     "CASE WHEN o.index_kind = 'HEAP' THEN NULL ELSE 'ClusteredIndex_' || o.object_id END AS name, "
@@ -81,7 +84,7 @@ STATIC = {
     "CASE WHEN c.type = 'decimal' THEN c.precision END AS NUMERIC_PRECISION, "
     "CASE WHEN c.type = 'decimal' THEN c.scale END AS NUMERIC_SCALE, "
     "CASE WHEN c.type IN ('datetime2', 'time') THEN coalesce(c.scale, 7) END AS DATETIME_PRECISION, "
-    "CASE WHEN c.type LIKE '%char' THEN coalesce(c.\"collation\", 'SQL_Latin1_General_CP1_CI_AS') END AS COLLATION_NAME "
+    f"{_COLLATION} AS COLLATION_NAME "
     "FROM pool.columns c JOIN pool.objects o ON o.object_id = c.object_id",
 }
 
@@ -194,7 +197,9 @@ def _sizes(engine: Engine) -> list[dict[str, Any]]:
     """Rows of every table over 60 distributions."""
     made = []
     cursor = engine.pool.con.cursor()
-    found = cursor.execute("SELECT object_id, schema_name, name, index_kind FROM pool.objects WHERE type = 'U'").fetchall()
+    found = cursor.execute(
+        "SELECT object_id, schema_name, name, index_kind FROM pool.objects WHERE type = 'U'"
+    ).fetchall()
     for object_id, schema, name, kind in found:
         counted = cursor.execute(
             "SELECT estimated_size FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?", [schema, name]
