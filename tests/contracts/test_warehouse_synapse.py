@@ -184,3 +184,23 @@ def test_a_secret_is_never_part_of_an_error_or_log(house: House, pool: RunningPo
     ):
         session.load(house.request(THING, [manifest]))
     assert "c2VjcmV0" not in refused.value.message + refused.value.hint + caplog.text
+
+
+def test_freetds_loads_and_counts_as_well(house: House, pool: RunningPool):
+    manifest = house.land(THING, row("a", 1), row("ä😀", 2), row("c", 1, deleted=True))
+    with pool.warehouse(driver="FreeTDS").session() as session:
+        (result,) = session.load(house.request(THING, [manifest])).results
+        assert session.count(THING) == 2
+        assert session.counts_by_month(THING, "Stamp") == {"2024-11": 2}
+        assert sorted(session.keys(THING, "Stamp", "2024-11")) == ["a", "ä😀"]
+        session.replace(house.request(THING, [house.land(THING, row("b", 1))]))
+        assert session.count(THING) == 1
+    assert parts(result) == (3, 0, 0, 0)
+
+
+def test_the_approximate_count_is_named_so_and_counts_the_marked_too(house: House, pool: RunningPool):
+    soft = stream("soft")
+    house.load(soft, house.land(soft, row("a", 1), row("b", 1, deleted=True)))
+    with pool.warehouse().session() as session:
+        assert session.count(soft) == 1
+        assert session.count_approximately(soft) == 2
