@@ -88,7 +88,9 @@ class Inference:
                     if wanted in ("", name):
                         made |= columns
                 continue
-            name = item.alias_or_name.lower() or f"#{index}"
+            name = item.alias_or_name.lower() if isinstance(item, exp.Alias | exp.Column) else ""
+            if not name or name in made:
+                name = f"{name}#{index}"
             kind = self.of(item.this if isinstance(item, exp.Alias) else item)
             made[name] = kind or SqlType("unknown")
         return made
