@@ -35,7 +35,7 @@ label = "Test"
 secrets_files = ["{secrets}"]
 
 [environments.test.worker]
-lease_seconds = 2
+lease_seconds = 4
 beat_seconds = 0.3
 poll_seconds = 0.2
 stop_seconds = 3

@@ -6,7 +6,7 @@ So memory does not grow with the width of a row, and what is unchanged is never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,13 +59,13 @@ class DuckDBSession:
         """One fenced transaction: markers, then the work on what is not loaded yet; see Fence.transaction."""
 
         def inside() -> tuple[LoadOutcome, dict[str, LoadResult]]:
-            known = self._markers([m.load_id for m in request.manifests])
+            known = self._markers([m.load_id for m in (*request.manifests, *request.contained)])
             fresh = [i for i, m in enumerate(request.manifests) if m.load_id not in known]
             outcome = LoadOutcome(results=(), changes=())
             # A replacement by no manifest at all empties the table; one whose manifests are all in has happened.
             if fresh or (work == self._swap and not request.manifests):
                 outcome = work(request, fresh)
-                self._mark(request, [r for r in outcome.results if r.load_id not in known])
+                self._mark(request, outcome.results, known)
             return outcome, known | {r.load_id: r for r in outcome.results}
 
         outcome, by_id = self._fence.transaction(request.stream.id, request.fence, inside, request.before_commit)
@@ -88,13 +88,14 @@ class DuckDBSession:
             for r in rows
         }
 
-    def _mark(self, request: LoadRequest, results: Sequence[LoadResult]) -> None:
+    def _mark(self, request: LoadRequest, results: Sequence[LoadResult], known: Container[str]) -> None:
         seqs = {m.load_id: m.seq for m in request.manifests}
         done = [
             LoadResult(
                 load_id=m.load_id, staged=m.rows, loaded=0, deleted=0, unchanged=0, superseded=m.rows, duplicates=0
             )
             for m in request.contained
+            if m.load_id not in known
         ]
         seqs |= {m.load_id: m.seq for m in request.contained}
         for r in (*results, *done):

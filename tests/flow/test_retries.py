@@ -184,7 +184,7 @@ def test_a_run_that_waits_for_the_source_as_told_is_not_ended(tmp_path: Path, sa
 
 
 def test_a_run_that_waits_for_the_warehouse_is_not_ended(tmp_path: Path, sandbox: Sandbox) -> None:
-    home = make(tmp_path, sandbox, stall_seconds=1.5)
+    home = make(tmp_path, sandbox, stall_seconds=4)
     slot, stop = slot_name("warehouse", 0), threading.Event()
     with home.services.ledger.write() as connection:
         fence = leases.take(
@@ -202,7 +202,7 @@ def test_a_run_that_waits_for_the_warehouse_is_not_ended(tmp_path: Path, sandbox
     try:
         with worker_of(home):
             until(lambda: "warehouse" in (one(home, run_id).progress or ""))
-            time.sleep(3.5)
+            time.sleep(6)
             assert one(home, run_id).state == "running"
             stop.set()
             beats.join()
