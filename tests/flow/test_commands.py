@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from jobs.__main__ import SYNC_KEYS
+from novade_core.ledger.database import SCHEMA_VERSION
 from tests.homes import PROJECT, Home, Sandbox
 
 
@@ -91,7 +92,7 @@ def test_runs_can_be_listed_shown_and_read(home: Home) -> None:
 
 
 def test_the_ledger_can_be_upgraded_and_an_environment_chosen(home: Home) -> None:
-    assert answer(home, "ledger", "upgrade") == {"schema": "0003"}
+    assert answer(home, "ledger", "upgrade") == {"schema": SCHEMA_VERSION}
     assert answer(home, "streams", "--environment", "test")
     done = home.jobs("streams", "--environment", "nowhere")
     assert done.returncode == 1
