@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)  # noqa: T201  a command line speaks on its streams
         return 3
     except OSError as error:
-        print(f"The sandbox cannot listen on port {given.port}: {error}", file=sys.stderr)  # noqa: T201  as above
+        print(f"The sandbox cannot listen on port {given.port}: {error}", file=sys.stderr)  # noqa: T201
         return 4
     return 0
 

@@ -163,7 +163,7 @@ class Server:
 
     def say(self, statement: str) -> None:
         """A statement outside of transactions, as the owner, in no particular database."""
-        self._admin.execute(statement)
+        self._admin.execute(statement)  # type: ignore[call-overload]
 
     @functools.cached_property
     def template(self) -> str:

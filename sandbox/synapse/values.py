@@ -228,7 +228,7 @@ class Reader:
                 days, minutes = struct.unpack("<HH", raw)
                 return kind, datetime(1900, 1, 1) + timedelta(days=days, minutes=minutes)  # noqa: DTZ001  no zone
             days, third = struct.unpack("<iI", raw)
-            return kind, datetime(1900, 1, 1) + timedelta(days=days, milliseconds=round(third * 10 / 3))  # noqa: DTZ001 naive UTC
+            return kind, datetime(1900, 1, 1) + timedelta(days=days, milliseconds=round(third * 10 / 3))  # noqa: DTZ001
         return kind, struct.unpack("<" + form, raw)[0]
 
     def _temporal(self, token: int) -> tuple[str, Any]:

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.browser
 
 
 def test_a_backfill_of_three_windows_fills_its_grid(
-    served: tuple[Home, str],
-    busy: Sandbox,
-    tab: Any,
+    served: tuple[Home, str],  # noqa: F811 (the fixture)
+    busy: Sandbox,  # noqa: F811
+    tab: Any,  # noqa: F811
 ) -> None:
     home, url = served
     busy.faults(slow=0.3)

@@ -17,7 +17,7 @@ from tests.homes import Home, Sandbox
 pytestmark = pytest.mark.browser
 
 
-def until(tab: Any, holds: Callable[[], bool], what: str, seconds: float = 40) -> None:
+def until(tab: Any, holds: Callable[[], bool], what: str, seconds: float = 40) -> None:  # noqa: F811 (the fixture)
     """Wait for a fact of the ledger while the browser goes on."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -36,8 +36,8 @@ def home_with(folder: Path, sandbox: Sandbox, worker: str = "", end: str = "") -
 
 def test_a_failed_run_counts_down_to_its_retry_and_the_retry_works(
     tmp_path: Path,
-    busy: Sandbox,
-    tab: Any,
+    busy: Sandbox,  # noqa: F811
+    tab: Any,  # noqa: F811
 ) -> None:
     home = home_with(tmp_path, busy, "retry_seconds = [6, 6]")
     with console(home) as url:
@@ -62,9 +62,9 @@ def test_a_failed_run_counts_down_to_its_retry_and_the_retry_works(
 
 
 def test_a_cancelled_sync_is_resumed_behind_what_has_landed(
-    served: tuple[Home, str],
-    busy: Sandbox,
-    tab: Any,
+    served: tuple[Home, str],  # noqa: F811
+    busy: Sandbox,  # noqa: F811
+    tab: Any,  # noqa: F811
 ) -> None:
     home, url = served
     busy.faults(slow=0.2)
@@ -99,8 +99,8 @@ def test_a_cancelled_sync_is_resumed_behind_what_has_landed(
 
 def test_a_schedule_is_paused_and_resumed_by_clicking(
     tmp_path: Path,
-    busy: Sandbox,
-    tab: Any,
+    busy: Sandbox,  # noqa: F811
+    tab: Any,  # noqa: F811
 ) -> None:
     schedule = '\n[schedules."often"]\nstreams = ["salesforce.user"]\nevery_seconds = 3\n'
     home = home_with(tmp_path, busy, end=schedule)

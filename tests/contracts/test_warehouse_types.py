@@ -45,11 +45,11 @@ VALUES = {
     "first date": (column("v", ColumnType.DATE), "0001-01-01", date(1, 1, 1)),
     "last date": (column("v", ColumnType.DATE), "9999-12-31", date(9999, 12, 31)),
     "leap day": (column("v", ColumnType.DATE), "2024-02-29", date(2024, 2, 29)),
-    "first instant": (column("v", ColumnType.TIMESTAMP), "0001-01-01T00:00:00.000Z", datetime(1, 1, 1)),
+    "first instant": (column("v", ColumnType.TIMESTAMP), "0001-01-01T00:00:00.000Z", datetime(1, 1, 1)),  # noqa: DTZ001 naive UTC
     "last instant": (
         column("v", ColumnType.TIMESTAMP),
         "9999-12-31T23:59:59.999Z",
-        datetime(9999, 12, 31, 23, 59, 59, 999000),
+        datetime(9999, 12, 31, 23, 59, 59, 999000),  # noqa: DTZ001 naive UTC, as the engine gives it
     ),
     "time": (column("v", ColumnType.TIME), "10:30:00.000Z", "10:30:00.000Z"),
     "json": (column("v", ColumnType.JSON), '{"a": [1, null, "ü"]}', '{"a": [1, null, "ü"]}'),

@@ -20,7 +20,7 @@ def test_a_window_that_is_reversed_naive_or_in_the_future_is_refused_before_anyt
     now = datetime.now(UTC)
     for since, until in (
         (now - timedelta(days=1), now - timedelta(days=2)),
-        (datetime(2024, 1, 1), datetime(2024, 1, 2)),
+        (datetime(2024, 1, 1), datetime(2024, 1, 2)),  # noqa: DTZ001 - naive on purpose
         (now - timedelta(days=1), now + timedelta(days=1)),
     ):
         with pytest.raises(BadWindow):

@@ -130,7 +130,7 @@ class Holder:
     def _execute(self, statement: str, parameters: Sequence[Any]) -> int:
         if statement.startswith(("UPDATE fences", "COMMIT")):
             self._gate()
-        return self._c.execute(statement, list(parameters)).rowcount  # type: ignore[call-overload, no-any-return] # a text of ours
+        return self._c.execute(statement, list(parameters)).rowcount  # type: ignore[call-overload, no-any-return]
 
     def _work(self) -> None:
         self._gate()
@@ -180,7 +180,7 @@ class Place:
         return row is not None and row[0] == "Lock"
 
     def value(self, table: str, column: str, stream: str) -> list[Any]:
-        found = self.c.execute(f"SELECT {column} FROM {table} WHERE stream = %s ORDER BY 1", [stream])
+        found = self.c.execute(f"SELECT {column} FROM {table} WHERE stream = %s ORDER BY 1", [stream])  # type: ignore[call-overload]
         return [row[0] for row in found]
 
 

@@ -1,5 +1,6 @@
 """COPY INTO from a real Azurite: types, credentials, folders, CSV, cuts."""
 
+# ruff: noqa: DTZ001 - the pool's instants have no zone.
 from __future__ import annotations
 
 import datetime

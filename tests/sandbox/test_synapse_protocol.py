@@ -1,5 +1,6 @@
 """The pool through real drivers: login, values, parameters, transactions, cancel, faults."""
 
+# ruff: noqa: DTZ001 - the pool's instants have no zone.
 from __future__ import annotations
 
 import datetime

@@ -34,8 +34,8 @@ from tests.unit.test_backfills import (
 # --- windows --------------------------------------------------------------------------------------
 
 instants = some.datetimes(
-    min_value=datetime(2023, 6, 1),
-    max_value=datetime(2026, 2, 1),
+    min_value=datetime(2023, 6, 1),  # noqa: DTZ001 (the zone is given beside)
+    max_value=datetime(2026, 2, 1),  # noqa: DTZ001
     timezones=some.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-9))]),
 )
 
@@ -103,7 +103,7 @@ def test_expected_rows_are_spread_and_the_newest_reading_counts():
 # --- scope and forecast ---------------------------------------------------------------------------
 
 
-def test_missing_leaves_out_what_finished_readings_cover_together(ledger):
+def test_missing_leaves_out_what_finished_readings_cover_together(ledger):  # noqa: F811 (the fixture)
     plan(ledger, (day(1), day(20), None), at=day(20))
     plan(ledger, (day(19), None, 40), at=day(2, 10))  # open above: read up to its beginning
     plan(ledger, (day(1, 10), day(1, 11), 5), state="open")
@@ -115,13 +115,13 @@ def test_missing_leaves_out_what_finished_readings_cover_together(ledger):
     assert listing(ledger) == ()
 
 
-def test_a_first_import_has_read_everything_before_its_seam(ledger):
+def test_a_first_import_has_read_everything_before_its_seam(ledger):  # noqa: F811 (the fixture)
     plan(ledger, (day(1, 10), day(20, 10), 5), (day(20, 10), None, 0), at=day(20, 10), seam=day(20, 10))
     chunks = preview(ledger, **asked(scope="missing")).chunks
     assert [c.left_out is not None for c in chunks] == [True, True, False, False]
 
 
-def test_an_incremental_reading_long_after_the_window_is_found(ledger):
+def test_an_incremental_reading_long_after_the_window_is_found(ledger):  # noqa: F811 (the fixture)
     for month in (11, 10, 9):  # each goes on where the one before it ended, a month earlier
         plan(ledger, (day(1, month - 1), None, 30), at=day(1, month))
     plan(ledger, (day(1, 11), None, 30), at=day(10, 11))
@@ -129,7 +129,7 @@ def test_an_incremental_reading_long_after_the_window_is_found(ledger):
     assert [bool(c.left_out) for c in chunks] == [True]
 
 
-def test_failed_takes_windows_whose_newest_backfill_ended_badly(ledger):
+def test_failed_takes_windows_whose_newest_backfill_ended_badly(ledger):  # noqa: F811 (the fixture)
     first = start(ledger)
     runs = [work(ledger, state) for state in ("failed", "succeeded", "failed", "abandoned")]
     feed(ledger)
@@ -144,7 +144,7 @@ def test_failed_takes_windows_whose_newest_backfill_ended_badly(ledger):
     assert summary(ledger, second).state == "done"
 
 
-def test_expected_comes_from_plans_or_from_what_landed(ledger):
+def test_expected_comes_from_plans_or_from_what_landed(ledger):  # noqa: F811 (the fixture)
     counted = plan(ledger, (day(1), day(1, 10), 300))
     landed = plan(ledger, (day(1, 10), day(1, 11), None), at=NOW)
     with ledger.write() as c:
@@ -163,7 +163,7 @@ def test_expected_comes_from_plans_or_from_what_landed(ledger):
     assert [c.expected for c in grid(ledger, 1)] == [None, 300, 610, None]
 
 
-def test_the_basis_is_what_earlier_runs_took_and_what_the_source_allows(ledger):
+def test_the_basis_is_what_earlier_runs_took_and_what_the_source_allows(ledger):  # noqa: F811 (the fixture)
     assert preview(ledger, **asked()).basis == Basis(efforts=(), quota=None)
     start(ledger)
     run = work(ledger)

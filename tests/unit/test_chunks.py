@@ -87,7 +87,7 @@ def test_good_rows_land_typed_with_their_version_hash_and_delete_mark(write):
     assert (first["Id"], first["IsDeleted"], str(first["Amount"]), first["Note"]) == ("a", False, "1.50", "fine")
     assert first["_novade_source_version"] == 1_731_931_200_000_000
     assert first["_novade_deleted_at"] is None
-    assert second["_novade_deleted_at"] == second["Stamp"] == datetime(2024, 11, 18, 12, 0, 0, 250000)
+    assert second["_novade_deleted_at"] == second["Stamp"] == datetime(2024, 11, 18, 12, 0, 0, 250000)  # noqa: DTZ001
     assert (second["Amount"], second["Note"]) == (None, None)
 
 

@@ -84,7 +84,7 @@ def test_every_parameter_and_variable_is_used(file: Path) -> None:
 
 
 def test_outputs_that_are_asked_for_exist() -> None:
-    files = {re.search(r"^module (\w+) '(.+)'", said(n))[1]: n for n in every(parsed(MAIN), "module_declaration")}
+    files = {re.search(r"^module (\w+) '(.+)'", said(n))[1]: n for n in every(parsed(MAIN), "module_declaration")}  # type: ignore[index]
     for module, output in set(re.findall(r"\b(\w+)\.outputs\.(\w+)", MAIN.read_text())):
         path = re.search(r"'(modules/[\w.]+)'", said(files[module]))
         assert path is not None

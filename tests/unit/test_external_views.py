@@ -45,7 +45,7 @@ def land(folder: Path, seq: int, columns: tuple[Column, ...], rows: list[dict[st
         | {
             "_novade_source_version": row["version"],
             "_novade_row_hash": 1,
-            "_novade_deleted_at": datetime(2026, 1, 1) if row.get("deleted") else None,
+            "_novade_deleted_at": datetime(2026, 1, 1) if row.get("deleted") else None,  # noqa: DTZ001 (as it lands)
             "_novade_piece": piece(row.get("run", seq), 0),
             "_novade_place": place,
         }

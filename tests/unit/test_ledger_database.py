@@ -292,7 +292,7 @@ def test_instants_come_back_aware_and_in_utc(ledger):
 
 def test_a_naive_instant_is_refused(ledger):
     with pytest.raises(StatementError, match="has no time zone"):
-        note(ledger, at=datetime(2024, 11, 18, 14, 0))
+        note(ledger, at=datetime(2024, 11, 18, 14, 0))  # noqa: DTZ001
     assert noted(ledger) == []
 
 

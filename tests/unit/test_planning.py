@@ -81,8 +81,8 @@ MONTHS = st.dictionaries(
     months=MONTHS,
     rows=st.integers(1_000, 20_000),
     seam=st.datetimes(
-        datetime(2019, 2, 1),
-        datetime(2026, 12, 31),
+        datetime(2019, 2, 1),  # noqa: DTZ001
+        datetime(2026, 12, 31),  # noqa: DTZ001
         timezones=st.just(UTC),
     ),
 )
@@ -202,7 +202,7 @@ def test_a_backfill_without_a_proper_window_is_refused(parameters):
 
 
 @given(
-    low=st.datetimes(datetime(2000, 1, 1), datetime(2020, 1, 1), timezones=st.just(UTC)),
+    low=st.datetimes(datetime(2000, 1, 1), datetime(2020, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     seconds=st.integers(1, 10**9),
 )
 def test_halves_tile_the_window_and_end_at_a_minute(low, seconds):
@@ -287,4 +287,4 @@ def test_groups_keep_the_order_and_stay_below_the_limit_where_they_can(rows, lim
 def test_instants_are_utc_and_never_naive():
     assert utc(datetime.fromisoformat("2024-01-01T02:00:00+02:00")) == datetime(2024, 1, 1, tzinfo=UTC)
     with pytest.raises(ValueError, match="has no time zone"):
-        utc(datetime(2024, 1, 1))
+        utc(datetime(2024, 1, 1))  # noqa: DTZ001

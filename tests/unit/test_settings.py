@@ -320,7 +320,7 @@ def test_a_stream_takes_the_sources_defaults_and_what_the_file_says(tmp_path):
 def test_an_environment_never_changes(tmp_path):
     environment = load(tmp_path)
     with pytest.raises(ValidationError, match="frozen"):
-        environment.name = "other"
+        environment.name = "other"  # type: ignore[misc]
 
 
 def test_the_projects_own_file_is_valid():

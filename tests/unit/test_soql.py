@@ -77,7 +77,7 @@ def test_keys_of_a_month_are_those_of_live_records():
     assert soql.keys_of_month(USER, "CreatedDate", low, high) == f"SELECT Id FROM User WHERE {bounds}"
 
 
-@given(st.datetimes(datetime(1700, 1, 1), datetime(4000, 12, 31), timezones=st.sampled_from(
+@given(st.datetimes(datetime(1700, 1, 1), datetime(4000, 12, 31), timezones=st.sampled_from(  # noqa: DTZ001
     [UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-9, minutes=-30))]
 )))  # fmt: skip
 def test_instants_are_always_z_and_never_later_than_given(value):

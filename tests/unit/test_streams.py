@@ -29,8 +29,8 @@ def test_a_column_survives_being_written_down(column):
 
 
 @given(
-    low=st.none() | st.datetimes(datetime(1970, 1, 1), datetime(2000, 1, 1), timezones=st.just(UTC)),
-    high=st.none() | st.datetimes(datetime(2000, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC)),
+    low=st.none() | st.datetimes(datetime(1970, 1, 1), datetime(2000, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    high=st.none() | st.datetimes(datetime(2000, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     part=st.sampled_from(["history", "live", "full", "backfill"]),
     expected=st.none() | st.integers(0),
 )
@@ -76,7 +76,7 @@ def test_a_stream_is_known_by_source_and_name_and_never_changes():
     )
     assert stream.id == "salesforce.contact"
     with pytest.raises(FrozenInstanceError):
-        stream.name = "other"
+        stream.name = "other"  # type: ignore[misc]
 
 
 def test_a_schema_finds_its_columns_by_name():

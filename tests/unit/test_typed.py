@@ -185,7 +185,7 @@ def test_dates_are_spelled_one_way_only(engine, text):
     ],
 )
 def test_instants_are_turned_to_utc(engine, text, value):
-    assert take(engine, ColumnType.TIMESTAMP, text) == datetime(*value)
+    assert take(engine, ColumnType.TIMESTAMP, text) == datetime(*value)  # noqa: DTZ001
 
 
 @pytest.mark.parametrize(
