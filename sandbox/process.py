@@ -24,6 +24,7 @@ import uvicorn
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from .azurite import ACCOUNT, CONTAINER, Azurite, make_key
 from .salesforce import generate
 from .salesforce.app import make_app
 from .salesforce.catalogue import standard_org
@@ -33,7 +34,10 @@ from .salesforce.store import Store
 from .synapse.connection import Endpoint
 from .synapse.control import with_synapse
 from .synapse.pool import ADMIN, Pool
+from .synapse.serverless import ServerlessPool
 
+#: A pool that load windows look after takes a while to move; a real one takes minutes.
+PAUSED_SECONDS = {"resume_seconds": 4.0, "warm_up_seconds": 1.0, "pause_seconds": 2.0}
 NAMES = ("127.0.0.1", "localhost", "*.salesforce.com", "*.my.salesforce.com")
 
 
@@ -56,6 +60,9 @@ class Options:
     synapse_port: int = 0
     #: Blobs of an account as the pool reaches them: account -> endpoint and key.
     storage: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: Azurite with the landing's container, and a pool that reads from it.
+    azure: bool = False
+    pool_paused: bool = False
 
 
 def write_private(path: Path, text: str | bytes, mode: int = 0o600) -> None:
@@ -226,21 +233,39 @@ def serve(options: Options) -> None:
     url = f"https://127.0.0.1:{port}"
     pool: Pool | None = None
     endpoint: Endpoint | None = None
+    serverless: Endpoint | None = None
     app = make_app(org)
-    if options.synapse:
-        pool = Pool(folder / "synapse", _pool_password(folder), storage=dict(options.storage))
-        endpoint = Endpoint(pool, options.synapse_port)
+    ports = _known_ports(folder)
+    blobs = _blobs(folder, ports.get("azurite", 0)) if options.azure else None
+    if options.synapse or options.azure:
+        pool = _pool(options, blobs)
+        endpoint = _endpoint(pool, options.synapse_port or ports.get("synapse", 0))
+        serverless = _endpoint(ServerlessPool(folder / "serverless", beside=pool), ports.get("serverless", 0))
         endpoint.start()
+        serverless.start()
         app = with_synapse(app, pool)
+        ports = {"synapse": endpoint.port, "serverless": serverless.port}
+        ports |= {"azurite": blobs.port} if blobs is not None else {}
+        write_private(folder / "ports.json", json.dumps(ports), 0o644)
     state = folder / "sandbox.json"
 
     def ready() -> None:
         ca_file = str((folder / "ca.pem").resolve())
-        warehouse = _warehouse_toml(pool, endpoint) if pool is not None and endpoint is not None else ""
-        write_private(folder / "secrets.toml", _secrets_toml(secret, url, ca_file) + warehouse)
+        said = _secrets_toml(secret, url, ca_file)
+        if pool is not None and endpoint is not None and serverless is not None:
+            said += _login_toml("warehouse", pool, endpoint)
+            said += f'copy_secret = "{blobs.key}"\n' if blobs is not None else ""
+            said += _login_toml("serverless", pool, serverless)
+        if blobs is not None:
+            said += _azure_toml(blobs, _kept_secret(folder / "pool-token", _word), url, ca_file)
+        write_private(folder / "secrets.toml", said)
         shown = {"pid": os.getpid(), "port": port, "url": url, "ca_file": ca_file, **about}
         if endpoint is not None:
             shown["synapse_port"] = endpoint.port
+        if serverless is not None:
+            shown["serverless_port"] = serverless.port
+        if blobs is not None:
+            shown["azurite"] = blobs.endpoint()
         write_private(state, json.dumps(shown), 0o644)
         print(f"sandbox ready on {url}", flush=True)  # noqa: T201  the line a parent process waits for
 
@@ -257,14 +282,17 @@ def serve(options: Options) -> None:
         lifespan="off",
     )
     server = Server(config, ready, lambda: state.unlink(missing_ok=True))
+    if blobs is not None:
+        blobs.keep(server.end_soon)
     if options.parent_pid is not None:
         threading.Thread(target=_watch, args=(options.parent_pid, server), daemon=True).start()
     try:
         server.run(sockets=[listener])
     finally:
         state.unlink(missing_ok=True)
-        if endpoint is not None:
-            endpoint.close()
+        for door in (endpoint, serverless):
+            if door is not None:
+                door.close()
         try:
             org.store.close()
         except duckdb.Error:
@@ -287,22 +315,73 @@ def _secrets_toml(secret: dict[str, str], url: str, ca_file: str) -> str:
     )
 
 
-def _pool_password(folder: Path) -> str:
-    """The SQL login's password, made once per folder."""
-    path = folder / "synapse-password"
+def _kept_secret(path: Path, make: Callable[[], str]) -> str:
+    """A secret that is made once per folder."""
     if not path.exists():
-        write_private(path, secrets.token_urlsafe(24))
+        write_private(path, make())
     return path.read_text()
 
 
-def _warehouse_toml(pool: Pool, endpoint: Endpoint) -> str:
+def _word() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _known_ports(folder: Path) -> dict[str, int]:
+    """Where the services of this folder listened last: they do again, so that a client's address outlives a restart."""
+    try:
+        return dict(json.loads((folder / "ports.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _blobs(folder: Path, port: int) -> Azurite:
+    key = _kept_secret(folder / "azurite-key", make_key)
+    blobs = Azurite(ACCOUNT, key, folder=(folder / "azurite").resolve(), port=port)
+    blobs.make_container(CONTAINER)
+    return blobs
+
+
+def _pool(options: Options, blobs: Azurite | None) -> Pool:
+    storage = dict(options.storage)
+    if blobs is not None:
+        storage[blobs.account] = {"endpoint": blobs.endpoint(), "key": blobs.key}
+    password = _kept_secret(options.folder / "synapse-password", _word)
+    pool = Pool(options.folder / "synapse", password, storage=storage)
+    if options.pool_paused:
+        pool.state = "Paused"
+        pool.settings.update(PAUSED_SECONDS)
+    return pool
+
+
+def _endpoint(pool: Pool, port: int) -> Endpoint:
+    """At this port, or any other one where somebody else has it."""
+    try:
+        return Endpoint(pool, port)
+    except OSError:
+        return Endpoint(pool, 0)
+
+
+def _login_toml(section: str, pool: Pool, endpoint: Endpoint) -> str:
     return (
-        "\n[warehouse]\n"
+        f"\n[{section}]\n"
         'server = "127.0.0.1"\n'
         f"port = {endpoint.port}\n"
         f'database = "{pool.database}"\n'
         f'user = "{ADMIN}"\n'
         f'password = "{pool.password}"\n'
+    )
+
+
+def _azure_toml(blobs: Azurite, token: str, url: str, ca_file: str) -> str:
+    """The landing, and the pool's management, which is served over HTTPS here."""
+    return (
+        "\n[landing]\n"
+        f'endpoint = "{blobs.endpoint()}"\n'
+        f'key = "{blobs.key}"\n'
+        "\n[pool]\n"
+        f'endpoint = "{url}"\n'
+        f'token = "{token}"\n'
+        f'ca_file = "{ca_file}"\n'
     )
 
 

@@ -270,7 +270,7 @@ class Engine:
             self.look()
             self.pool.requests.append(request)
             self.pool.faults.strike(self, command, "before")
-            result = statements.run(self, statement, self._bound(values))
+            result = self.perform(statement, self._bound(values))
             if result.columns is None:
                 request.rows = result.count if result.count is not None else -1
                 self._finish(request, "Completed")
@@ -287,6 +287,10 @@ class Engine:
                 self._undo()
                 self.doomed = True
             raise
+
+    def perform(self, statement: Statement, values: statements.Bound) -> Result:
+        """Do a statement that is none of the session's own."""
+        return statements.run(self, statement, values)
 
     @staticmethod
     def _finish(request: Request, status: str, error: BaseException | None = None) -> None:

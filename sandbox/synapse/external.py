@@ -19,32 +19,33 @@ if TYPE_CHECKING:
 _SOURCE = ("LOCATION", "CREDENTIAL", "TYPE")
 
 
-def _place(engine: Engine, source: str, path: str) -> tuple[storage.Place, storage.Credential | None]:
+def place(engine: Engine, source: str, path: str) -> tuple[storage.Place, storage.Credential | None]:
+    """Where a path of an external data source is, and who reads it."""
     held = engine.pool.catalog.named("data source", source)
     if held is None:
         raise SqlError(46525, f"External data source '{source}' was not found.")
-    place = storage.place_of(f"{held['LOCATION'].rstrip('/')}/{path.lstrip('/')}")
+    found = storage.place_of(f"{held['LOCATION'].rstrip('/')}/{path.lstrip('/')}")
     credential = None
     if held.get("CREDENTIAL"):
         body = engine.pool.catalog.named("credential", held["CREDENTIAL"]) or {}
         credential = storage.Credential(body["IDENTITY"], body.get("SECRET", ""))
-    return place, credential
+    return found, credential
 
 
-def _files(engine: Engine, place: storage.Place, credential: storage.Credential | None) -> list[Path]:
+def _files(engine: Engine, where: storage.Place, credential: storage.Credential | None) -> list[Path]:
     """The files of a path, fetched into a folder that the session keeps to its next statement."""
     folder = Path(tempfile.mkdtemp(prefix="external-", dir=engine.pool.folder))
     engine.downloads.append(folder)
-    blobs = storage.Blobs(engine, place, credential)
+    blobs = storage.Blobs(engine, where, credential)
     return [blobs.fetch(n, folder / str(i)) for i, n in enumerate(blobs.names())]
 
 
 def scan(engine: Engine, table: Table) -> str:
     """The DuckDB query that reads an external table: by position, as the pool's readers do."""
-    place, credential = _place(engine, table.definition["data_source"], table.definition["location"])
-    storage.check_matrix(engine, place, credential, "PARQUET")
+    where, credential = place(engine, table.definition["data_source"], table.definition["location"])
+    storage.check_matrix(engine, where, credential, "PARQUET")
     parts = []
-    for file in _files(engine, place, credential):
+    for file in _files(engine, where, credential):
         columns = parquet.file_columns(file)
         if len(columns) != len(table.columns):
             raise parquet.refused(f"{len(columns)} columns in the file, {len(table.columns)} in the table")
@@ -125,10 +126,10 @@ def create_source(engine: Engine, statement: Statement, values: Values) -> Resul
     statement.end()
     if set(body) - set(_SOURCE) or "LOCATION" not in body:
         raise not_offered(f"EXTERNAL DATA SOURCE with {sorted(body)}")
-    place = str(body["LOCATION"])
-    storage.place_of(place.rstrip("/") + "/")
-    if str(body.get("TYPE", "")).upper() == "HADOOP" and not place.lower().startswith(("wasbs://", "abfss://")):
-        raise SqlError(105019, f"External TABLE access failed: the LOCATION '{place}' is not wasbs:// or abfss://.")
+    location = str(body["LOCATION"])
+    storage.place_of(location.rstrip("/") + "/")
+    if str(body.get("TYPE", "")).upper() == "HADOOP" and not location.lower().startswith(("wasbs://", "abfss://")):
+        raise SqlError(105019, f"External TABLE access failed: the LOCATION '{location}' is not wasbs:// or abfss://.")
     named = body.get("CREDENTIAL")
     if named is not None and engine.pool.catalog.named("credential", str(named)) is None:
         raise SqlError(
@@ -169,8 +170,8 @@ def create_table(engine: Engine, statement: Statement, values: Values) -> Result
         raise not_offered(f"EXTERNAL TABLE with {sorted(body)}")
     if engine.pool.catalog.named("file format", str(body["FILE_FORMAT"])) is None:
         raise SqlError(46525, f"External file format '{body['FILE_FORMAT']}' was not found.")
-    place, given = _place(engine, str(body["DATA_SOURCE"]), str(body["LOCATION"]))
-    storage.Blobs(engine, place, given).names()  # CREATE looks at the storage
+    where, given = place(engine, str(body["DATA_SOURCE"]), str(body["LOCATION"]))
+    storage.Blobs(engine, where, given).names()  # CREATE looks at the storage
     made = Table(schema, name, tuple(columns), "ET", "", "", "",
                  {"location": body["LOCATION"], "data_source": body["DATA_SOURCE"]})  # fmt: skip
 

@@ -42,6 +42,7 @@ class Inference:
     def columns(self, source: exp.Expr) -> Columns:
         """Columns of one table, common table expression or derived table."""
         if id(source) not in self._columns:
+            self._columns[id(source)] = {}  # what a column inside of it sees when it asks the SELECT around it
             self._columns[id(source)] = self._read(source)
         return self._columns[id(source)]
 
@@ -62,6 +63,9 @@ class Inference:
             return {c.name.lower(): c.type for c in table.columns} if table else {}
         if isinstance(source, exp.Subquery):
             return self._renamed(self.projection(source.this), source)
+        if isinstance(source, exp.Values) and source.expressions:
+            first = {str(i): self.of(e) or SqlType("unknown") for i, e in enumerate(source.expressions[0].expressions)}
+            return self._renamed(first, source)
         return {}
 
     @staticmethod

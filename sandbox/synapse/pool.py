@@ -44,11 +44,15 @@ SETTINGS: dict[str, Any] = {
     "management_route": "workspace",
     #: COPY without a matching file: "error" or "nothing" (unconfirmed).
     "copy_no_files": "error",
+    #: Of the serverless endpoint: the number of refusals whose real number is not known.
+    "serverless_unknown_number": 104998,
 }
 
 
 class Pool:
     """One dedicated pool over one DuckDB file."""
+
+    session: type[Engine] = Engine
 
     def __init__(self, folder: Path, password: str, database: str = "novade", storage: dict[str, Any] | None = None):
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +123,7 @@ class Pool:
                 "security context.",
                 14,
             )
-        engine = Engine(self, self.con.cursor(), login.user, login.application, login.host)
+        engine = self.session(self, self.con.cursor(), login.user, login.application, login.host)
         engine.database = login.database or self.database
         with self.lock:
             self.connections.append(connection)

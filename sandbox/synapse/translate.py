@@ -215,6 +215,8 @@ class Translator:
         return node
 
     def _parameter(self, node: exp.Parameter) -> exp.Expr:
+        if isinstance(node.parent, exp.Parameter):
+            return node  # the inner half of @@NAME, which comes first
         if isinstance(node.this, exp.Parameter):
             return raw(self.fact("@@" + node.this.this.name.upper(), []))
         name = node.this.name.lower()
