@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from .azurite import CannotStart
 from .process import AlreadyRunning, Options, serve
 
 
@@ -23,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--parent-pid", type=int, help="end by itself when this process is gone")
     run.add_argument("--synapse", action="store_true", help="serve a Synapse dedicated pool over TDS too")
     run.add_argument("--synapse-port", type=int, default=0, help="its port; 0 takes any free one")
+    run.add_argument("--azure", action="store_true", help="serve Azurite with a landing, and a pool that reads from it")
+    run.add_argument("--pool-paused", action="store_true", help="the pool begins paused and takes seconds to move")
     run.add_argument(
         "--blobs",
         action="append",
@@ -48,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         parent_pid=given.parent_pid,
         synapse=given.synapse,
         synapse_port=given.synapse_port,
+        azure=given.azure,
+        pool_paused=given.pool_paused,
         storage={account: {"endpoint": url, "key": key} for account, url, key in places},
     )
     try:
@@ -55,6 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
     except AlreadyRunning as error:
         print(error, file=sys.stderr)  # noqa: T201  a command line speaks on its streams
         return 3
+    except CannotStart as error:
+        print(  # noqa: T201  as above
+            f"The sandbox cannot start Azurite: {error}. `make setup`, or `make run ENV=stack`, installs it.",
+            file=sys.stderr,
+        )
+        return 5
     except OSError as error:
         print(f"The sandbox cannot listen on port {given.port}: {error}", file=sys.stderr)  # noqa: T201
         return 4

@@ -6,22 +6,11 @@ that a key in a message or log is ours. ``Cable`` is a connection that a test ca
 
 from __future__ import annotations
 
-import atexit
-import base64
 import contextlib
 import functools
-import os
-import re
-import secrets
-import shutil
 import socket
-import subprocess
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import NoReturn
 from uuid import uuid4
 
 import pytest
@@ -29,70 +18,22 @@ from azure.storage.blob import BlobServiceClient
 
 from novade_core.landing.azure_blob import API_VERSION
 from novade_core.settings import LandingSettings
+from sandbox import azurite as service
 
-PROJECT = Path(__file__).resolve().parent.parent
 ACCOUNT = "novadetests"
-_MAIN = PROJECT / ".venv" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
-_LISTENS = re.compile(r"successfully listens on https?://127\.0\.0\.1:(\d+)")
-#: When the pipe to this process breaks, however it ended, removes the folder and ends its own process group: the node
-#: that comes with pip is a script that starts another process.
-_KEEPER = 'folder=$1; shift; "$@" & read -r _; rm -rf -- "$folder"; kill -KILL 0'
 
 
-def _cannot(reason: str) -> NoReturn:
-    pytest.fail(
-        f"These tests need Azurite, which could not be started: {reason}. `make setup` installs it with npm.",
-        pytrace=False,
-    )
-
-
-class Azurite:
+class Azurite(service.Azurite):
     """A running Blob service. ``options`` go to its command line, such as ``--oauth basic``."""
 
     def __init__(self, *options: str) -> None:
-        node = shutil.which("node") or str(PROJECT / ".venv" / "bin" / "node")
-        if not Path(node).exists():
-            _cannot("this machine has no node")
-        if not _MAIN.is_file():
-            _cannot(f"{_MAIN} is absent")
-        self.key = base64.b64encode(secrets.token_bytes(64)).decode()
-        self.scheme = "https" if "--cert" in options else "http"
-        self._folder = Path(tempfile.mkdtemp(prefix="novade-azurite-"))
-        self._log = self._folder / "log"
-        command = [node, str(_MAIN), "--blobPort", "0", "--inMemoryPersistence"]
-        command += ["--extentMemoryLimit", "512", "--disableTelemetry", "--silent", *options]
-        with self._log.open("w") as log:
-            self._keeper = subprocess.Popen(
-                ["sh", "-c", _KEEPER, "sh", str(self._folder), *command],
-                cwd=self._folder,
-                env={"PATH": os.environ.get("PATH", os.defpath), "AZURITE_ACCOUNTS": f"{ACCOUNT}:{self.key}"},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+        try:
+            super().__init__(ACCOUNT, service.make_key(), options=options)
+        except service.CannotStart as error:
+            pytest.fail(
+                f"These tests need Azurite, which could not be started: {error}. `make setup` installs it with npm.",
+                pytrace=False,
             )
-        atexit.register(self.stop)
-        self.port = self._wait(60)
-
-    def _wait(self, seconds: float) -> int:
-        last = time.monotonic() + seconds
-        while not (found := _LISTENS.search(log := self._log.read_text())):
-            if "Exit due to" in log or self._keeper.poll() is not None or time.monotonic() > last:
-                _cannot(f"its log ends {log[-500:]!r}")
-            time.sleep(0.02)
-        return int(found[1])
-
-    def stop(self) -> None:
-        """End the service; its folder goes with it."""
-        with contextlib.suppress(OSError):
-            assert self._keeper.stdin is not None
-            self._keeper.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(timeout=10)
-
-    def endpoint(self, port: int | None = None) -> str:
-        """The Blob service's URL, straight or through a cable's port."""
-        return f"{self.scheme}://127.0.0.1:{port or self.port}/{ACCOUNT}"
 
     @functools.cached_property
     def service(self) -> BlobServiceClient:

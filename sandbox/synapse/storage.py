@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _URL = re.compile(r"https://([a-z0-9]{3,24})\.(blob|dfs)\.core\.windows\.net/([a-z0-9-]{3,63})(?:/(.*))?", re.I)
 _HADOOP = re.compile(r"(wasbs|abfss)://([a-z0-9-]{3,63})@([a-z0-9]{3,24})\.(blob|dfs)\.core\.windows\.net/?(.*)", re.I)
 #: Old enough for every Azurite.
-_API_VERSION = "2021-12-02"
+API_VERSION = "2021-12-02"
 _PRINCIPAL = re.compile(r"[^@]+@https://login\.microsoftonline\.com/[^/]+/oauth2/(v2\.0/)?token", re.I)
 
 
@@ -97,7 +97,7 @@ class Blobs:
             known["endpoint"],
             place.container,
             credential=self._key(engine, credential, known["key"]),
-            api_version=_API_VERSION,
+            api_version=API_VERSION,
             retry_total=0,
         )
 
