@@ -20,6 +20,7 @@
     │   ├── ExtractionLost       a job or locator is gone; start this window again
     │   ├── LandingUnavailable   storage is throttled, not reached, or an upload was cut
     │   ├── WarehouseBusy        somebody else holds the warehouse file
+    │   ├── LoadWindowClosed     the pool is paused between load windows
     │   └── LeaseHeld            another worker is on this stream
     ├── ProtocolBroken           the source contradicts itself; trying again would loop
     ├── StorageRefused           the landing or warehouse cannot be written (rights, disk full)
@@ -176,6 +177,13 @@ class WarehouseBusy(RetryableError):
 
     origin = "warehouse"
     default_hint = "Wait for the other process to finish or end it, then start the run again."
+
+
+class LoadWindowClosed(RetryableError):
+    """The pool is paused between load windows."""
+
+    origin = "warehouse"
+    default_hint = "What has landed is loaded in the next load window; open one now with `python -m jobs window open`."
 
 
 class LeaseHeld(RetryableError):

@@ -85,6 +85,8 @@ class Services:
             slots=environment.slots,
             fingerprint=environment.fingerprint,
             history_rows=environment.salesforce.window_rows,
+            admits_loads=self._admits_loads,
+            has_windows=environment.pool.kind != "none",
         )
 
     def load_windows(self, watcher: Watcher, *, clock: Callable[[], datetime] = utc_now) -> LoadWindows | None:
@@ -119,6 +121,14 @@ class Services:
             clock=clock,
         )
 
+    def _admits_loads(self) -> bool:
+        if self.environment.pool.kind == "none":
+            return True
+        from novade_core.ledger import windows
+
+        with self.ledger.read() as connection:
+            return windows.admits_loads(connection)
+
     def _ask_to_load(self, stream: str, now: datetime) -> None:
         """A run that goes on with what landed: a full reload where one is unfinished, else an incremental one."""
         from novade_core.ledger import plans, windows
@@ -126,8 +136,8 @@ class Services:
         from novade_core.streams import RunKind
 
         with self.ledger.read() as connection:
-            left = plans.open_plan(connection, stream)
-        kind = RunKind.FULL if left is not None and left.kind == RunKind.FULL else RunKind.INCREMENTAL
+            left = plans.unfinished(connection, stream)
+        kind = RunKind.FULL if left and left[0].kind == RunKind.FULL else RunKind.INCREMENTAL
         known = self.environment.stream(stream)
         ask_for_run(self.ledger, stream=known, kind=kind, who="novade", origin=windows.ORIGIN, now=now)
 

@@ -20,7 +20,7 @@ from novade_core.streams import RunKind, Stream
 ALIVE = (BackfillState.OPEN, BackfillState.PAUSED)
 #: States of a run that has not ended.
 UNDER_WAY = (RunState.QUEUED, RunState.RUNNING, RunState.CANCELLING)
-_GOOD = (RunState.SUCCEEDED, RunState.PARTIAL)
+_GOOD = (RunState.SUCCEEDED, RunState.PARTIAL, RunState.LANDED)
 #: Words for a window that has no run.
 WAITING, LEFT_OUT = "waiting", "left out"
 #: Earlier runs of the stream that a forecast looks at, and those among which it looks for them.

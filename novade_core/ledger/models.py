@@ -35,20 +35,29 @@ class RunState(StrEnum):
     CANCELLING = "cancelling"  #: somebody asked for its end, the worker has not acknowledged yet
     SUCCEEDED = "succeeded"  #: loaded and verified; the checkpoint moved
     PARTIAL = "partial"  #: as succeeded, but some records were rejected
+    LANDED = "landed"  #: read and landed; its rows wait for the pool's next load window
     FAILED = "failed"  #: stopped; the checkpoint did not move
     CANCELLED = "cancelled"  #: ended because somebody asked
     ABANDONED = "abandoned"  #: its worker vanished and its lease ran out
 
 
 #: States after which nothing more happens to a run.
-ENDED = (RunState.SUCCEEDED, RunState.PARTIAL, RunState.FAILED, RunState.CANCELLED, RunState.ABANDONED)
+ENDED = (
+    RunState.SUCCEEDED,
+    RunState.PARTIAL,
+    RunState.LANDED,
+    RunState.FAILED,
+    RunState.CANCELLED,
+    RunState.ABANDONED,
+)
 
 
 class PlanState(StrEnum):
     """Where a sync plan stands."""
 
     OPEN = "open"  #: some run reads it, or died reading it; the next run goes on with it
-    DONE = "done"  #: read, loaded, verified
+    LANDED = "landed"  #: read; its rows wait for a load window, and the next run adds what changed meanwhile
+    DONE = "done"  #: read, loaded, verified; of a backfill that waits for a load window, read
     VOID = "void"  #: no longer fits (other schema, other request); what landed is loaded all the same
     HELD = "held"  #: the schema changed and policy keeps it out; the windows are read again once it is accepted
     REJECTED = "rejected"  #: too many records could not be typed; what landed is never loaded

@@ -16,6 +16,8 @@ from novade_core.streams import Column, LandedFile, RunKind, Window
 
 #: States of plans whose landed files are never loaded.
 SET_ASIDE = (PlanState.HELD, PlanState.REJECTED)
+#: States of plans that a later run goes on with.
+UNFINISHED = (PlanState.OPEN, PlanState.LANDED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,7 @@ class Plan:
     id: int
     stream: str
     kind: RunKind
+    state: PlanState
     run_id: int
     seam: datetime | None
     windows: tuple[Window, ...]
@@ -45,6 +48,7 @@ def _plan(row: Row[Any]) -> Plan:
         id=row.id,
         stream=row.stream,
         kind=RunKind(row.kind),
+        state=PlanState(row.state),
         run_id=row.run_id,
         seam=row.seam,
         windows=tuple(Window.from_json(w) for w in row.windows),
@@ -53,15 +57,14 @@ def _plan(row: Row[Any]) -> Plan:
     )
 
 
-def open_plan(connection: Connection, stream: str) -> Plan | None:
-    """The plan that an earlier run of this stream left unfinished."""
-    row = connection.execute(
+def unfinished(connection: Connection, stream: str) -> list[Plan]:
+    """The plans that earlier runs of this stream left unfinished, the newest first."""
+    rows = connection.execute(
         select(SyncPlan.__table__)
-        .where(SyncPlan.stream == stream, SyncPlan.state == PlanState.OPEN)
+        .where(SyncPlan.stream == stream, SyncPlan.state.in_(UNFINISHED))
         .order_by(SyncPlan.id.desc())
-        .limit(1)
-    ).first()
-    return _plan(row) if row else None
+    )
+    return [_plan(row) for row in rows]
 
 
 def add_plan(
@@ -107,14 +110,45 @@ def last_columns(connection: Connection, stream: str) -> tuple[Column, ...] | No
     return tuple(Column.from_json(c) for c in value) if value is not None else None
 
 
+def last_details(connection: Connection, stream: str) -> Mapping[str, Any] | None:
+    """The details of the newest plan that moved the checkpoint; None before the first."""
+    return connection.execute(
+        select(SyncPlan.details)
+        .where(
+            SyncPlan.stream == stream,
+            SyncPlan.state == PlanState.DONE,
+            SyncPlan.kind.in_([RunKind.INCREMENTAL.value, RunKind.FULL.value]),
+        )
+        .order_by(SyncPlan.id.desc())
+        .limit(1)
+    ).scalar()
+
+
 def set_windows(connection: Connection, plan: Plan, windows: Sequence[Window]) -> None:
     """Replace the plan's windows (a window is added or halved; indexes of landed ones never change)."""
     connection.execute(update(SyncPlan).where(SyncPlan.id == plan.id).values(windows=[w.to_json() for w in windows]))
 
 
-def close_plan(connection: Connection, plan_id: int, state: PlanState) -> None:
-    """End a plan with one of the states of ``models.PlanState``."""
-    connection.execute(update(SyncPlan).where(SyncPlan.id == plan_id).values(state=state))
+def extend(connection: Connection, plan: Plan, windows: Sequence[Window], read_from: datetime) -> None:
+    """Open a landed plan again with further windows, whose reading began at ``read_from`` by the source's clock."""
+    connection.execute(
+        update(SyncPlan)
+        .where(SyncPlan.id == plan.id)
+        .values(
+            state=PlanState.OPEN,
+            windows=[w.to_json() for w in (*plan.windows, *windows)],
+            details={**plan.details, "read_from": read_from.isoformat()},
+        )
+    )
+
+
+def close_plan(connection: Connection, plan_id: int, state: PlanState, tail: Mapping[str, int] | None = None) -> None:
+    """End a plan with one of the states of ``models.PlanState``. ``tail``: see ``sync.tail``."""
+    values: dict[str, Any] = {"state": state}
+    if tail is not None:
+        details = connection.execute(select(SyncPlan.details).where(SyncPlan.id == plan_id)).scalar_one()
+        values["details"] = {**details, "tail": dict(tail)}
+    connection.execute(update(SyncPlan).where(SyncPlan.id == plan_id).values(**values))
 
 
 def positions(connection: Connection, plan_id: int) -> dict[int, Position]:

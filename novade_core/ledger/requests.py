@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Row, func, insert, select, text, update
 
 from novade_core.errors import BadWindow, ConfigurationError, KeyReused
 from novade_core.ledger.database import Ledger
-from novade_core.ledger.models import ENDED, Audit, PlanState, RequestKey, Run, RunState, SyncPlan
+from novade_core.ledger.models import ENDED, Audit, RequestKey, Run, RunState, SyncPlan
+from novade_core.ledger.plans import UNFINISHED
 from novade_core.streams import RunKind, Stream
 
 #: Lower goes first: whoever waits in front of a screen is served before the clock.
@@ -111,7 +112,7 @@ def ask_to_retry(ledger: Ledger, *, run_id: int, who: str, origin: str, now: dat
         )
         plan = c.execute(
             select(SyncPlan.kind, SyncPlan.details)
-            .where(SyncPlan.stream == run.subject, SyncPlan.state == PlanState.OPEN.value)
+            .where(SyncPlan.stream == run.subject, SyncPlan.state.in_(UNFINISHED))
             .order_by(SyncPlan.id.desc())
             .limit(1)
         ).first()

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, func, select
 
 from novade_core.ledger import queries
 from novade_core.ledger.database import Ledger
-from novade_core.ledger.models import Fire, LandedFileRow, PlanState, Run, RunState, ScheduleRow, SourceStatus, SyncPlan
+from novade_core.ledger.models import Fire, LandedFileRow, Run, RunState, ScheduleRow, SourceStatus, SyncPlan
+from novade_core.ledger.plans import UNFINISHED
 from novade_core.ledger.queries import RunRow
 
 #: Attempts that are followed to either side.
@@ -120,7 +121,7 @@ def _after(c: Connection, subject: str, run_id: int) -> Sequence[int]:
 def _unfinished(c: Connection, subject: str, kind: str, parameters: dict[str, str]) -> Unfinished | None:
     plan = c.execute(
         select(SyncPlan.id, SyncPlan.kind, SyncPlan.windows, SyncPlan.details)
-        .where(SyncPlan.stream == subject, SyncPlan.state == PlanState.OPEN.value)
+        .where(SyncPlan.stream == subject, SyncPlan.state.in_(UNFINISHED))
         .order_by(SyncPlan.id.desc())
         .limit(1)
     ).first()

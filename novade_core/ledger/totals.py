@@ -76,7 +76,7 @@ def add_daily_usage(connection: Connection, run_id: int, *, meters: Mapping[str,
     if meters is None:
         said = select(Usage.meter, func.sum(Usage.quantity)).where(Usage.run_id == run_id).group_by(Usage.meter)
         meters = {meter: int(quantity) for meter, quantity in connection.execute(said)}
-    worked = run.state in (RunState.SUCCEEDED, RunState.PARTIAL)
+    worked = run.state in (RunState.SUCCEEDED, RunState.PARTIAL, RunState.LANDED)
     rows = [
         {
             "day": run.ended_at.date(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, or_, select, union, update
 
 from novade_core.errors import ConfigurationError
 from novade_core.ledger import leases
@@ -22,10 +22,12 @@ from novade_core.ledger.models import (
     LoadWindow,
     Run,
     RunState,
+    Step,
     SyncPlan,
     WindowState,
 )
 from novade_core.ledger.plans import SET_ASIDE
+from novade_core.streams import RunKind
 
 #: The lease of whoever resumes and pauses the pool.
 POOL = "novade:pool"
@@ -66,7 +68,7 @@ class Waiting:
 
     streams: tuple[str, ...] = ()  #: without the stuck ones
     oldest: datetime | None = None  #: when the first of their manifests was registered
-    loading: int = 0  #: runs that hold the warehouse
+    loading: int = 0  #: runs that hold the warehouse, or have begun to load
     underway: frozenset[str] = field(default_factory=frozenset)  #: streams that have a queued or running run
     #: Streams whose run in a window failed, and for which nothing has landed since. They open no window and keep none
     #: open: a pool that is resumed again and again for a load that cannot work costs as if it were always on.
@@ -84,18 +86,23 @@ def waiting(connection: Connection, streams: Collection[str]) -> Waiting:
         )
         .join(SyncPlan, SyncPlan.id == LandedFileRow.plan_id)
         .where(LandedFileRow.stream.in_(streams), LandedFileRow.loaded_at.is_(None), SyncPlan.state.not_in(SET_ASIDE))
+        # A manifest of nothing is no reason to resume a pool, but a full reload of nothing empties its table.
+        .where(or_(LandedFileRow.rows > 0, SyncPlan.kind == RunKind.FULL.value))
         .group_by(LandedFileRow.stream)
         .order_by(LandedFileRow.stream)
     ).all()
     unended = Run.state.in_([RunState.QUEUED, RunState.RUNNING, RunState.CANCELLING])
     underway = frozenset(connection.execute(select(Run.subject).where(unended)).scalars())
     stuck = [row.stream for row in rows if row.stream not in underway and _failed_since(connection, *row[::2])]
-    slots = select(func.count()).where(Lease.stream.like("slot:warehouse:%"), Lease.holder.is_not(None))
+    # A run that has begun to load also compares afterwards, so it counts until it ends.
+    slots = select(Lease.run_id).where(Lease.stream.like("slot:warehouse:%"), Lease.holder.is_not(None))
+    begun = select(Step.run_id).join(Run, Run.id == Step.run_id).where(Step.name == "load", unended)
+    busy = union(slots, begun).subquery()
     fit = [row for row in rows if row.stream not in stuck]
     return Waiting(
         streams=tuple(row.stream for row in fit),
         oldest=min((row.first for row in fit), default=None),
-        loading=connection.execute(slots).scalar_one(),
+        loading=connection.execute(select(func.count()).select_from(busy)).scalar_one(),
         underway=underway,
         stuck=tuple(stuck),
         closed=connection.execute(select(func.max(LoadWindow.closed_at))).scalar(),

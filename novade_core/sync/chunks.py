@@ -218,6 +218,15 @@ class ChunkWriter:
         ).fetchall()
         return low, high, [WindowCount._make(row) for row in rows]
 
+    def hashes_from(self, path: Path, version: int, limit: int) -> list[tuple[int, int]]:
+        """Row hash and version of the rows of a written file from a version on, at most ``limit``."""
+        rows = self._c.execute(
+            f"SELECT _novade_row_hash, _novade_source_version FROM read_parquet({quote_path(str(path))}) "
+            "WHERE _novade_source_version >= ? LIMIT ?",
+            [version, limit],
+        ).fetchall()
+        return [(int(hash_), int(at)) for hash_, at in rows]
+
     def _instant(self, version: int | None) -> datetime | None:
         if version is None or not self._version_is_an_instant:
             return None

@@ -36,12 +36,12 @@ from novade_core.ledger.queue import Claimed
 from novade_core.ledger.writer import RunWriter
 from novade_core.sources.base import Source
 from novade_core.streams import Batch, Column, RunKind, SchemaPolicy, StreamSchema, Window
-from novade_core.sync import planning, proof
+from novade_core.sync import gathering, planning, proof
 from novade_core.sync.chunks import Chunk, ChunkWriter, rejects_as_lines
-from novade_core.sync.loading import Loader
 from novade_core.sync.pulse import Pulse
 from novade_core.sync.scratch import tidy
 from novade_core.sync.surroundings import Surroundings
+from novade_core.sync.tail import Tail
 from novade_core.sync.tally import StepTimer, Tally
 from novade_core.sync.tools import Observer, Outcome, Tools
 
@@ -73,6 +73,7 @@ class Execution:
         self.tally = Tally()
         self.started_at = tools.clock()
         self._observer = observer
+        self.tail: Tail | None = None  #: of what the plan read, where a pool is paused between load windows
         self._open_steps: list[StepTimer] = []
         self._rejects: Counter[int] = Counter()  #: of the plan, by window, what an earlier run met included
 
@@ -83,6 +84,16 @@ class Execution:
 
     def step(self, name: str) -> StepTimer:
         return StepTimer(self.writer, self.tools.clock, name, self._open_steps)
+
+    def tail_json(self) -> dict[str, int] | None:
+        """What the plan keeps of its newest rows."""
+        return self.tail.to_json() if self.tail is not None else None
+
+    def end_steps(self, message: str) -> None:
+        """End what is open without having failed."""
+        for step in list(self._open_steps):
+            step.message = message
+            step.end()
 
     def log(self, message: str, level: str = "info", **fields: Any) -> None:
         """A line for the run's log and for ours."""
@@ -147,8 +158,8 @@ class Execution:
             self.surroundings.note_context(source, plan)
             self._extract_and_land(source, plan, pulse)
         held_back = self._held_back(plan)
-        if not held_back:
-            Loader(self, pulse).load(plan)
+        if not held_back and (waits := gathering.load(self, plan, pulse)) is not None:
+            return RunState.LANDED, waits
         with self.surroundings.source_slot():
             return self._verify(source, plan, pulse, held_back=held_back)
 
@@ -161,8 +172,9 @@ class Execution:
             schema = source.schema(self.stream)
             self._note_schema(schema.skipped)
             with self.tools.ledger.read() as connection:
-                left = plans.open_plan(connection, self.stream.id)
-            plan = self._adopt(left, schema.columns) if left else None
+                left = plans.unfinished(connection, self.stream.id)
+            fitting = (self._adopt(one, source, schema.columns) for one in left)
+            plan = next((one for one in fitting if one is not None), None)
             if plan is None:
                 plan = self._new_plan(source, schema.columns)
         step.message = f"{len(plan.windows)} window{'s'[: len(plan.windows) != 1]}, {len(plan.columns)} columns"
@@ -174,10 +186,16 @@ class Execution:
         if skipped:
             self.log("Some fields are not loaded.", fields=dict(skipped))
 
-    def _adopt(self, left: Plan, columns: Sequence[Column]) -> Plan | None:
-        """The open plan, where it is about the same thing; otherwise it is void and what landed stays."""
-        same = left.kind == self.kind and left.columns == tuple(replace(c, note="") for c in columns)
-        if same and left.details.get("parameters", {}) == dict(self.run.parameters):
+    def _adopt(self, left: Plan, source: Source, columns: Sequence[Column]) -> Plan | None:
+        """The unfinished plan, where it is about the same thing; otherwise it is void and what landed stays."""
+        same = left.columns == tuple(replace(c, note="") for c in columns)
+        if left.state is PlanState.LANDED:
+            if self.kind is RunKind.BACKFILL:
+                return None
+            if same and gathering.takes_over(left, self.kind):
+                self.kind = left.kind
+                return gathering.add_what_changed(self, source, left)
+        if same and left.kind == self.kind and left.details.get("parameters", {}) == dict(self.run.parameters):
             self.log("This run goes on with the plan of an earlier one.", plan=left.id, run=left.run_id)
             return left
         with self.tools.ledger.write() as connection:
@@ -221,6 +239,8 @@ class Execution:
         pulse.update(step="extract", total=total)
         with self.tools.ledger.read() as connection:
             done = plans.positions(connection, plan.id)
+            if self.tools.has_windows:
+                self.tail = Tail(self.stream, plan, fresh=not done)
             for landed in plans.of_plan(connection, plan):
                 self._rejects[landed.window] += landed.rejected
         scratch, run = self.tools.landing.scratch(), self.run.id
@@ -316,6 +336,8 @@ class Execution:
         """Parquet, rejects, manifest, registration, in this order; answers the bytes written."""
         made = writer.write(batch, chunk, keep=self.stream.reject_limit + 1)
         self._rejects[index] += made.rejected
+        if self.tail is not None:
+            self.tail.add(writer, made)
         self.point("land.written", chunk=chunk)
         folder = paths.run_folder(self.stream, self.run.id, self.started_at)
         now = self.tools.clock()
@@ -410,7 +432,8 @@ class Execution:
                 before = plans.checkpoint(connection, self.stream.id)
             highest = [c for c in (self.tally.data_to, before.cursor if before else None) if c]
             self.tally.data_to = max(highest) if highest else None
-            counts = proof.compare(self, source, plan, first=before is None)
+            is_open = self.surroundings.is_open()
+            counts = proof.compare(self, source, plan, first=before is None, is_open=is_open)
         # What an earlier run marked as loaded just before it died was rejected all the same.
         unsaid = max(0, self._rejects.total() - self.tally.rejected)
         self.tally.rejected += unsaid
@@ -441,14 +464,15 @@ class Execution:
                     cursor=planning.proven(self.tally.data_to, plan),
                     seam=plan.seam,
                 )
-            plans.close_plan(connection, plan.id, PlanState.HELD if held_back else PlanState.DONE)
-            status: dict[str, Any] = {
-                "source_count": counts.source,
-                "warehouse_count": counts.warehouse,
-                "comparison_state": counts.state.value,
-                "comparison_sentence": counts.sentence,
-                "data_to": self.tally.data_to,
-            }
+            plans.close_plan(connection, plan.id, PlanState.HELD if held_back else PlanState.DONE, self.tail_json())
+            status: dict[str, Any] = {"data_to": self.tally.data_to}
+            if is_open:  # otherwise the last comparison stands
+                status |= {
+                    "source_count": counts.source,
+                    "warehouse_count": counts.warehouse,
+                    "comparison_state": counts.state.value,
+                    "comparison_sentence": counts.sentence,
+                }
             if not held_back and self.kind is not RunKind.BACKFILL:
                 status |= {"last_load_at": now, "last_success_id": self.run.id}
             values = self.tally.columns() | {"stillest_ms": pulse.stillest_ms, "notice": notice}

@@ -36,15 +36,20 @@ MAX_KEYS_PER_MONTH = 500_000
 MAX_MONTHS = 24
 
 
-def compare(execution: Execution, source: Source, plan: Plan, *, first: bool) -> Counts:
+def compare(execution: Execution, source: Source, plan: Plan, *, first: bool, is_open: bool = True) -> Counts:
     """Count both sides, by month too where history was read, and name the keys where they differ.
 
     A diagnosis that fails must not hold up the stream: what is loaded is loaded, and the comparison says
-    that it is unknown. ``first`` tells that the stream's history has not been imported yet.
+    that it is unknown. ``first`` tells that the stream's history has not been imported yet,
+    ``is_open`` that the warehouse may be opened.
     """
     stream, tally, now = execution.stream, execution.tally, execution.tools.clock()
+    sentence = ""
     if first and execution.kind is RunKind.BACKFILL:
         sentence = "Not compared: only a window was read, and the history has not been imported yet."
+    elif not is_open:
+        sentence = "Not compared: the pool is paused until its next load window."
+    if sentence:
         return Counts(window="all", source=None, warehouse=None, state=ComparisonState.UNKNOWN, sentence=sentence)
     in_flight = 0
     try:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from novade_core.errors import NovadeError
+from novade_core.errors import LoadWindowClosed, NovadeError
 from novade_core.ledger.plans import Plan
 from novade_core.ledger.queue import Claimed
 from novade_core.ledger.writer import RunWriter
@@ -37,12 +37,22 @@ class Surroundings:
         name = self._stream.source
         return self._slots.hold(name, self._tools.slots(name), f"a free place at {name.capitalize()}")
 
+    def is_open(self) -> bool:
+        """Whether the warehouse may be opened now, or is paused until the next load window."""
+        return self._tools.admits_loads()
+
     @contextmanager
     def warehouse(self) -> Iterator[Session]:
-        """The warehouse, opened late and closed early. A cancel ends the statement that runs in it."""
+        """The warehouse, opened late and closed early. A cancel ends the statement that runs in it.
+
+        Raises LoadWindowClosed where a pool is paused until its next window.
+        """
         warehouse = self._tools.warehouse
         places = WAREHOUSE_SLOTS if warehouse.capabilities.concurrent_processes else 1
         with self._slots.hold("warehouse", places, "the warehouse, where another run loads"):
+            # Asked with the slot in hand: from here on the window sees us and does not close.
+            if not self.is_open():
+                raise LoadWindowClosed("The pool is paused until its next load window.")
             try:
                 with warehouse.session() as session, self._pulse.interruptible(session.interrupt):
                     yield session

@@ -37,6 +37,9 @@ class Tools:
     slots: Callable[[str], int]  #: how many runs may read from a source at the same time
     fingerprint: Callable[[str], str]  #: of a source's credentials, to see that they changed
     history_rows: int  #: about so many rows a window of history
+    #: Whether the warehouse may be opened now; a pool that is resumed for load windows is paused in between.
+    admits_loads: Callable[[], bool] = lambda: True
+    has_windows: bool = False  #: whether that can ever be false
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,7 +103,7 @@ def headline(services: Services, now: datetime) -> None:
     parts: list[Any] = [words.counted(total, "run"), " in 24 hours: "]
     well = counts.get(RunState.SUCCEEDED, 0)
     clauses = [link(f"{well:,} succeeded", address("runs", state="succeeded"))] if well else []
-    for state in (RunState.FAILED, RunState.ABANDONED, RunState.PARTIAL, RunState.CANCELLED):
+    for state in (RunState.LANDED, RunState.FAILED, RunState.ABANDONED, RunState.PARTIAL, RunState.CANCELLED):
         if counts.get(state):
             clauses.append(link(f"{counts[state]:,} {state.value}", address("runs", state=state.value)))
     open_now = sum(counts.get(s, 0) for s in queries.OPEN)

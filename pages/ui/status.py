@@ -22,6 +22,7 @@ RUNS = {
     "cancelling": ("stop_circle", "warn"),
     "succeeded": ("check_circle", "good"),
     "partial": ("rule", "warn"),
+    "landed": ("inventory_2", "mute"),
     "failed": ("cancel", "bad"),
     "cancelled": ("block", "mute"),
     "abandoned": ("link_off", "bad"),

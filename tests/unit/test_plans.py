@@ -85,8 +85,8 @@ def registered(ledger: Ledger) -> int:
 def test_a_plan_is_read_back_as_it_was_written(ledger):
     plan = add_plan(ledger)
     with ledger.read() as connection:
-        assert plans.open_plan(connection, STREAM) == plan
-        assert plans.open_plan(connection, "salesforce.lead") is None
+        assert plans.unfinished(connection, STREAM) == [plan]
+        assert plans.unfinished(connection, "salesforce.lead") == []
     assert (plan.windows, plan.columns, plan.seam, plan.kind) == (WINDOWS, COLUMNS, NOW, RunKind.INCREMENTAL)
 
 
@@ -95,7 +95,7 @@ def test_a_closed_plan_is_not_adopted(ledger, state):
     plan = add_plan(ledger)
     with ledger.write() as connection:
         plans.close_plan(connection, plan.id, state)
-        assert plans.open_plan(connection, STREAM) is None
+        assert plans.unfinished(connection, STREAM) == []
         assert plans.last_columns(connection, STREAM) == (COLUMNS if state == "done" else None)
 
 
@@ -114,7 +114,7 @@ def test_windows_can_be_replaced(ledger):
     windows = [*WINDOWS, Window(low=NOW, high=NOW + timedelta(days=1), part="backfill")]
     with ledger.write() as connection:
         plans.set_windows(connection, plan, windows)
-        found = plans.open_plan(connection, STREAM)
+        [found] = plans.unfinished(connection, STREAM)
     assert found is not None
     assert found.windows == tuple(windows)
 
