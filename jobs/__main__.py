@@ -39,7 +39,7 @@ SYNC_KEYS = (
 ).split()
 #: How much lower than the console's the priority of a run's process is.
 _NICE = 10
-_CODES = {"succeeded": DONE, "partial": PARTIAL}
+_CODES = {"succeeded": DONE, "landed": DONE, "partial": PARTIAL}
 
 
 def _services(environment: str | None) -> Any:
