@@ -21,6 +21,8 @@ from novade_core.settings import PROJECT, Environment, SandboxSettings
 
 #: How long a first start may take: it generates the org.
 START_SECONDS = 600
+#: The exit code with which it says that it cannot start Azurite.
+_NO_AZURITE = 5
 
 
 def _required(environment: Environment) -> SandboxSettings:
@@ -86,6 +88,9 @@ def start(environment: Environment, *, parent: int | None) -> subprocess.Popen[b
     settings.dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "sandbox", "serve", "--dir", str(settings.dir), "--seed", str(settings.seed)]
     command += ["--size", str(settings.contacts), "--port", str(_port(settings.port))]
+    if settings.azure:
+        # Whoever has load windows is to see them at work: each start begins as a pool does that nobody needed lately.
+        command += ["--azure", *(["--pool-paused"] if environment.pool.kind != "none" else [])]
     if parent is not None:
         command += ["--parent-pid", str(parent)]
     log = settings.dir / "sandbox.log"
@@ -100,7 +105,9 @@ def start(environment: Environment, *, parent: int | None) -> subprocess.Popen[b
         if child.poll() not in (None, 3):
             raise ConfigurationError(
                 f"The sandbox did not start (exit code {child.returncode}): {_last_line(log)}",
-                hint=f"Read {log}; remove {settings.dir} to start from scratch.",
+                hint="Run `make setup`, or `make run ENV=stack`."
+                if child.returncode == _NO_AZURITE
+                else f"Read {log}; remove {settings.dir} to start from scratch.",
             )
         # Exit code 3: another process holds the folder and is starting up; its answer is as good.
         time.sleep(0.1)

@@ -72,6 +72,33 @@ class WarehouseSettings(Section):
     retry_base_seconds: Annotated[float, Field(ge=0)] = 5.0  #: doubled at each try, up to a minute
 
 
+class ServerlessSettings(Section):
+    """The serverless SQL pool on which views over the landing zone are published. Without this section there are none.
+
+    Secrets come from the environment or a secrets file.
+    """
+
+    server: str | None = None  #: e.g. "acme-ondemand.sql.azuresynapse.net"
+    port: Annotated[int, Field(ge=1, le=65535)] = 1433  #: of the server
+    database: str | None = None  #: that holds the views; it is not made
+    auth: Literal["managed_identity", "service_principal", "token", "sql"] = "managed_identity"  #: who we are to it
+    user: str | None = None  #: login, client id of a service principal, or object id of a user-assigned identity
+    password: SecretStr | None = None  #: of the login, or the service principal's secret
+    token: SecretStr | None = None  #: an access token; without one, auth = "token" asks azure-identity for it
+    driver: str | None = None  #: ODBC driver by name or file; None = found by itself
+    encrypt: bool = True  #: false is refused unless the server is this machine
+    login_timeout_seconds: Annotated[int, Field(ge=1)] = 60  #: for one try to connect
+    statement_timeout_seconds: Annotated[int, Field(ge=1)] = 1800  #: for one statement
+    external_tables: bool = True  #: beside each view, a table of every landed row
+    data_limit_tb: Annotated[int, Field(ge=1)] = 1  #: so many TB may all queries of the workspace read …
+    data_limit_per: Literal["daily", "weekly", "monthly"] = "daily"  #: … in such a period
+
+    def login(self) -> WarehouseSettings:
+        """The same as the link to a SQL pool takes it."""
+        shared = self.model_dump(exclude={"external_tables", "data_limit_tb", "data_limit_per"})
+        return WarehouseSettings(kind="synapse", **shared)
+
+
 class PoolSettings(Section):
     """The dedicated pool as Azure's management sees it, and when it is resumed for loads and paused again."""
 
@@ -82,6 +109,7 @@ class PoolSettings(Section):
     name: str | None = None  #: of the pool; None = the warehouse's database
     client_id: str | None = None  #: of a user-assigned managed identity
     endpoint: str = "https://management.azure.com"  #: of the management, for other clouds and a stand-in
+    ca_file: Path | None = None  #: certificate authority of the endpoint
     token: SecretStr | None = None  #: fixed, for a stand-in; without one azure-identity is asked
     gather_minutes: Annotated[float, Field(ge=0)] = 60  #: the oldest landed file waits at most so long for a window
     idle_minutes: Annotated[float, Field(ge=0)] = 5  #: nothing to load and nobody there for so long, then pause
@@ -102,6 +130,7 @@ class SandboxSettings(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8543  #: on 127.0.0.1
     contacts: Annotated[int, Field(ge=10, le=2_000_000)] = 2_000  #: records of Contact; others scale with it
     seed: int = 7  #: the same seed gives the same org
+    azure: bool = False  #: Azurite and a Synapse pool too
 
 
 class SalesforceSettings(Section):
@@ -201,6 +230,7 @@ class EnvironmentSettings(Section):
     landing: LandingSettings = LandingSettings()
     warehouse: WarehouseSettings = WarehouseSettings()
     pool: PoolSettings = PoolSettings()
+    serverless: ServerlessSettings | None = None
     ledger: LedgerSettings = LedgerSettings()
     worker: WorkerSettings = WorkerSettings()
     sandbox: SandboxSettings | None = None

@@ -28,6 +28,7 @@ from novade_core.sections import SalesforceSettings as SalesforceSettings
 from novade_core.sections import SandboxSettings as SandboxSettings
 from novade_core.sections import ScheduleSettings as ScheduleSettings
 from novade_core.sections import Section as Section
+from novade_core.sections import ServerlessSettings as ServerlessSettings
 from novade_core.sections import StreamSettings as StreamSettings
 from novade_core.sections import WarehouseSettings as WarehouseSettings
 from novade_core.sections import WorkerSettings as WorkerSettings
@@ -57,12 +58,13 @@ class Environment(Section):
     name: str
     file: Path  #: the configuration it comes from
     home: Path  #: relative paths start here
-    temp: Path  #: scratch space of runs
+    temp: Path  #: scratch space of its runs alone, since numbers of runs mean nothing beside another ledger
     label: str
     colour: str
     landing: LandingSettings
     warehouse: WarehouseSettings
     pool: PoolSettings
+    serverless: ServerlessSettings | None
     ledger_url: str
     worker: WorkerSettings
     sandbox: SandboxSettings | None
@@ -216,7 +218,10 @@ def _section(model: type[_Section], value: dict[str, Any], file: Path, chosen: s
         raise _explain(error, Path(f"{file} (environment {chosen}, {name})"), model) from error
 
 
-def _landing(raw: LandingSettings, given: dict[str, Any], file: Path, chosen: str, home: Path) -> LandingSettings:
+def _landing(
+    raw: LandingSettings, given: dict[str, Any], file: Path, chosen: str, home: Path, *, is_ready: bool
+) -> LandingSettings:
+    """``is_ready``: false where a stand-in writes the secret, at its first start or later."""
     landing = _section(LandingSettings, raw.model_dump(exclude_unset=True) | given, file, chosen, "landing")
     landing = landing.model_copy(
         update={"path": home / landing.path, "ca_file": home / landing.ca_file if landing.ca_file else None}
@@ -224,7 +229,7 @@ def _landing(raw: LandingSettings, given: dict[str, Any], file: Path, chosen: st
     if landing.kind != "azure_blob":
         return landing
     credential, missing, hint = landing.credential, "", f"Correct {file} and try again."
-    if credential in ("sas", "key", "connection_string") and not getattr(landing, credential):
+    if is_ready and credential in ("sas", "key", "connection_string") and not getattr(landing, credential):
         missing = f"credential is {credential}, but there is no {credential}"
         hint = f"Set NOVADE_LANDING_{credential.upper()}, or {credential} in [landing] of a secrets file."
     elif credential != "connection_string" and not landing.account:
@@ -237,10 +242,11 @@ def _landing(raw: LandingSettings, given: dict[str, Any], file: Path, chosen: st
 
 
 def _pool(
-    raw: PoolSettings, given: dict[str, Any], warehouse: WarehouseSettings, file: Path, chosen: str
+    raw: PoolSettings, given: dict[str, Any], warehouse: WarehouseSettings, file: Path, chosen: str, home: Path
 ) -> PoolSettings:
     pool = _section(PoolSettings, raw.model_dump(exclude_unset=True) | given, file, chosen, "pool")
-    pool = pool.model_copy(update={"name": pool.name or warehouse.database})
+    authority = home / pool.ca_file if pool.ca_file else None
+    pool = pool.model_copy(update={"name": pool.name or warehouse.database, "ca_file": authority})
     missing = [key for key in ("subscription", "resource_group", "workspace", "name") if not getattr(pool, key)]
     said = f"kind is {pool.kind}, which needs {', '.join(missing)}" if missing else ""
     said = said if is_safe(pool.endpoint) else "endpoint must be https; plain http is for this machine alone"
@@ -250,10 +256,31 @@ def _pool(
     return pool
 
 
+#: Which landing a warehouse can load from, and how it reads.
+_LANDING_OF = {
+    "duckdb": ("folder", "which opens files of this machine"),
+    "synapse": ("azure_blob", "whose COPY INTO reads from a storage account alone"),
+}
+
+
+def _refuse_apart(landing: LandingSettings, warehouse: WarehouseSettings, file: Path, chosen: str) -> None:
+    """Raises ConfigurationError where what lands could never be loaded."""
+    needed, reads = _LANDING_OF[warehouse.kind]
+    if landing.kind != needed:
+        raise ConfigurationError(
+            f"{file} (environment {chosen}, landing.kind): the landing is {landing.kind}, "
+            f"but the warehouse is {warehouse.kind}, {reads}.",
+            hint=f'Set landing.kind = "{needed}", or choose another warehouse.kind.',
+        )
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
 def is_safe(url: str) -> bool:
     """Whether nobody can listen: HTTPS, or plain HTTP that stays on this machine."""
     parts = urlsplit(url)
-    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"))
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
 
 
 def load_settings(
@@ -284,6 +311,14 @@ def load_settings(
     api = _section(ApiSettings, given, file, chosen, "api")
     given = raw.warehouse.model_dump(exclude_unset=True) | _secrets("warehouse", secrets_files, environ)
     warehouse = _section(WarehouseSettings, given, file, chosen, "warehouse")
+    given = _secrets("landing", secrets_files, environ)
+    is_ready = raw.sandbox is None or not raw.sandbox.azure
+    landing = _landing(raw.landing, given, file, chosen, home, is_ready=is_ready)
+    _refuse_apart(landing, warehouse, file, chosen)
+    serverless = None
+    if raw.serverless is not None:
+        given = raw.serverless.model_dump(exclude_unset=True) | _secrets("serverless", secrets_files, environ)
+        serverless = _section(ServerlessSettings, given, file, chosen, "serverless")
     streams = tuple(_stream(key, value, file) for key, value in parsed.streams.items())
     schedules = tuple(_schedule(key, value, streams, file) for key, value in parsed.schedules.items())
     if salesforce.ca_file is not None:
@@ -292,12 +327,13 @@ def load_settings(
         name=chosen,
         file=file.resolve(),
         home=home,
-        temp=home / "var" / "tmp",
+        temp=home / "var" / "tmp" / chosen,
         label=raw.label or chosen,
         colour=raw.colour,
-        landing=_landing(raw.landing, _secrets("landing", secrets_files, environ), file, chosen, home),
+        landing=landing,
         warehouse=warehouse.model_copy(update={"path": home / warehouse.path}),
-        pool=_pool(raw.pool, _secrets("pool", secrets_files, environ), warehouse, file, chosen),
+        pool=_pool(raw.pool, _secrets("pool", secrets_files, environ), warehouse, file, chosen, home),
+        serverless=serverless,
         ledger_url=_absolute_sqlite(raw.ledger.url, home),
         worker=raw.worker,
         sandbox=raw.sandbox.model_copy(update={"dir": home / raw.sandbox.dir}) if raw.sandbox else None,

@@ -37,7 +37,7 @@ from pydantic import SecretStr
 
 from novade_core.errors import ConfigurationError, NovadeError, StorageRefused
 from novade_core.landing import azure_faults
-from novade_core.settings import LandingSettings, is_safe
+from novade_core.settings import LOOPBACK, LandingSettings, is_safe
 
 #: The service version that we speak. The library's default is newer than what Azurite accepts.
 API_VERSION = "2025-11-05"
@@ -82,9 +82,15 @@ class AzureBlob:
         return content
 
     def location(self, path: str) -> str:
-        """The URL that COPY INTO names, at the blob or the dfs endpoint; it holds no secret."""
+        """The URL that COPY INTO names, at the blob or the dfs endpoint; it holds no secret.
+
+        An endpoint on this machine is only our own way to an account: its first part is the account's name.
+        """
         blob = self._blob(path)
         address = blob.url.partition("?")[0]
+        if (parts := urlsplit(address)).hostname in LOOPBACK:
+            _, account, rest = parts.path.split("/", 2)
+            address = f"https://{account}.blob.core.windows.net/{rest}"
         return address.replace(".blob.", ".dfs.", 1) if self._is_named_at_dfs else address
 
     def paths(self, prefix: str) -> list[str]:

@@ -109,9 +109,15 @@ class ArmPool:
 
     def _call(self, method: str, action: str) -> requests.Response:
         headers = {"Authorization": f"Bearer {self._current_token()}"}
+        authority = self._settings.ca_file
         try:
             answer = requests.request(
-                method, self._url(action), headers=headers, timeout=_TIMEOUT, allow_redirects=False
+                method,
+                self._url(action),
+                headers=headers,
+                timeout=_TIMEOUT,
+                allow_redirects=False,
+                verify=str(authority) if authority else True,
             )
         except requests.RequestException as error:
             raise RetryableError(

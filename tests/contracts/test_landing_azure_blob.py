@@ -129,15 +129,16 @@ def test_more_than_a_page_of_names_is_listed(tmp_path, storage, monkeypatch):
 # --- locations ------------------------------------------------------------------------------------
 
 
-def test_a_location_is_a_url_that_opens_and_holds_no_secret(tmp_path, storage):
+def test_a_location_is_the_accounts_public_url_that_opens_and_holds_no_secret(tmp_path, storage):
     settings = storage.settings(prefix="ü b")
     token = sas(storage, settings.container, "racwl")
     with_sas = {"container": settings.container, "prefix": "ü b", "credential": "sas", "sas": token}
     blob = landing(tmp_path, storage, **with_sas)
     blob.put_once("50% #1?.parquet", b"rows")
     location = blob.location("50% #1?.parquet")
-    assert location == f"{storage.endpoint()}/{settings.container}/{quote('ü b/50% #1?.parquet')}"
-    with urlopen(f"{location}?{token}") as answer:
+    public = f"https://{ACCOUNT}.blob.core.windows.net"
+    assert location == f"{public}/{settings.container}/{quote('ü b/50% #1?.parquet')}"
+    with urlopen(f"{location.replace(public, storage.endpoint())}?{token}") as answer:
         assert answer.read() == b"rows"
 
 
@@ -299,7 +300,7 @@ def test_connection_strings_with_a_key_or_a_sas_work(tmp_path, storage):
         blob = landing(tmp_path, storage, container=settings.container, **given)
         blob.put_once(f"{number}", b"x")
         assert blob.paths("") == [f"{n}" for n in range(number + 1)]
-        assert blob.location("a") == f"{storage.endpoint()}/{settings.container}/a"
+        assert blob.location("a") == f"https://{ACCOUNT}.blob.core.windows.net/{settings.container}/a"
 
 
 @pytest.mark.parametrize("text", ["nonsense", "AccountName=a", "AccountKey=secret-word;x"])

@@ -100,7 +100,8 @@ ca_file = "{authority}"
 client_id = "{IDENTITY}"
 prefix = "{folder.name}"
 tries = 1
-[environments.test]
+[environments.test.warehouse]
+kind = "synapse"
 [streams]
 "salesforce.contact" = {{}}
 """)

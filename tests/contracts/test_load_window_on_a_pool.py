@@ -25,6 +25,9 @@ from tests.pools import RunningPool
 
 FILE = """
 default_environment = "test"
+[environments.test.landing]
+kind = "azure_blob"
+account = "acme"
 [environments.test.warehouse]
 kind = "synapse"
 server = "127.0.0.1"

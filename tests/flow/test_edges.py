@@ -182,5 +182,5 @@ def test_what_a_killed_run_left_in_scratch_is_tidied_by_the_next(home: Home) -> 
         assert kill(home, home.ask(), point, 1)
     assert home.sync().state is RunState.SUCCEEDED
     var = home.folder / "var"
-    assert list((var / "tmp").iterdir()) == []
+    assert list((var / "tmp" / "test").iterdir()) == []
     assert list((var / "landing" / ".scratch").iterdir()) == []

@@ -168,9 +168,9 @@ def compose() -> dict[str, Any]:
     return value
 
 
-def test_compose_starts_the_console_behind_its_ledger_and_its_storage() -> None:
+def test_compose_starts_the_console_behind_its_ledger() -> None:
     services = compose()["services"]
-    assert set(services) == {"console", "ledger", "landing"}
+    assert set(services) == {"console", "ledger"}
     for name, service in services.items():
         for other, condition in service.get("depends_on", {}).items():
             assert condition == {"condition": "service_healthy"}

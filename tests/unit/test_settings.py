@@ -266,7 +266,7 @@ def test_relative_paths_start_at_home(tmp_path):
     assert environment.landing.path == home / "var/landing"
     assert environment.warehouse.path == home / "var/warehouse.duckdb"
     assert environment.ledger_url == f"sqlite:///{home}/var/ledger.sqlite"
-    assert environment.temp == home / "var/tmp"
+    assert environment.temp == home / "var/tmp/test"
     assert environment.sandbox is not None
     assert environment.sandbox.dir == home / "var/sandbox"
     assert environment.secrets_files == (home / "s.toml", home / ".streamlit/secrets.toml")
@@ -363,7 +363,8 @@ def test_an_address_that_no_answer_could_carry_is_refused(url):
 
 # --- landing in Azure -----------------------------------------------------------------------------
 
-BLOB = "[environments.test.landing]\nkind = 'azure_blob'\naccount = 'acme'\n"
+SYNAPSE = "[environments.test.warehouse]\nkind = 'synapse'\n"
+BLOB = SYNAPSE + "[environments.test.landing]\nkind = 'azure_blob'\naccount = 'acme'\n"
 
 
 @pytest.mark.parametrize(
@@ -384,7 +385,7 @@ def test_a_landing_in_azure_that_cannot_work_is_refused_at_start(tmp_path, more,
 
 
 def test_a_landing_in_azure_needs_an_account_except_with_a_connection_string(tmp_path):
-    environment = "[environments.test.landing]\nkind = 'azure_blob'\n"
+    environment = SYNAPSE + "[environments.test.landing]\nkind = 'azure_blob'\n"
     with pytest.raises(ConfigurationError, match="account is missing"):
         load(tmp_path, environment=environment)
     given = {"NOVADE_LANDING_CONNECTION_STRING": "AccountName=a;AccountKey=b"}
@@ -411,6 +412,44 @@ def test_plain_http_is_for_this_machine_alone(tmp_path):
     assert landing.endpoint == "http://127.0.0.1:10000/acme"
     assert landing.ca_file == tmp_path / "ca.pem"
     assert landing.credential == "managed_identity"
+
+
+def test_a_stand_in_writes_the_landings_key_later(tmp_path):
+    sandbox = "credential = 'key'\n[environments.test.sandbox]\nazure = true"
+    assert load(tmp_path, environment=BLOB + sandbox).landing.key is None
+    with pytest.raises(ConfigurationError, match="there is no key"):
+        load(tmp_path, environment=BLOB + "credential = 'key'\n[environments.test.sandbox]")
+
+
+@pytest.mark.parametrize(
+    ("environment", "said", "hint"),
+    [
+        ("[environments.test.landing]\nkind = 'azure_blob'\naccount = 'acme'",
+         "landing is azure_blob, but the warehouse is duckdb", 'landing.kind = "folder"'),
+        (SYNAPSE, "landing is folder, but the warehouse is synapse", 'landing.kind = "azure_blob"'),
+    ],
+)  # fmt: skip
+def test_a_warehouse_that_cannot_read_the_landing_is_refused(tmp_path, environment, said, hint):
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        load(tmp_path, environment=environment)
+    assert "(environment test, landing.kind)" in refused.value.message
+    assert hint in refused.value.hint
+
+
+def test_the_pools_certificate_authority_starts_at_home(tmp_path):
+    pool = load(tmp_path, environment="[environments.test.pool]\nca_file = 'var/ca.pem'").pool
+    assert pool.ca_file == tmp_path / "var/ca.pem"
+
+
+def test_the_environments_of_the_projects_file_share_nothing_on_disk():
+    local, stack = (load_settings(name, environ={}) for name in ("local", "stack"))
+    assert stack.sandbox is not None
+    assert local.sandbox is not None
+    assert (stack.landing.kind, stack.warehouse.kind, stack.sandbox.azure) == ("azure_blob", "synapse", True)
+    assert (stack.sandbox.dir, stack.sandbox.port) != (local.sandbox.dir, local.sandbox.port)
+    assert stack.ledger_url != local.ledger_url
+    assert stack.temp != local.temp
+    assert not stack.temp.is_relative_to(local.temp)
 
 
 def test_a_folder_asks_for_no_secret(tmp_path):
