@@ -90,8 +90,8 @@ class ServerlessSettings(Section):
     login_timeout_seconds: Annotated[int, Field(ge=1)] = 60  #: for one try to connect
     statement_timeout_seconds: Annotated[int, Field(ge=1)] = 1800  #: for one statement
     external_tables: bool = True  #: beside each view, a table of every landed row
-    data_limit_tb: Annotated[int, Field(ge=1)] = 1  #: so many TB may all queries of the workspace read …
-    data_limit_per: Literal["daily", "weekly", "monthly"] = "daily"  #: … in such a period
+    data_limit_tb: Annotated[int, Field(ge=1)] = 1  #: so many TB may all queries of the workspace read in a period
+    data_limit_per: Literal["daily", "weekly", "monthly"] = "daily"  #: that period
 
     def login(self) -> WarehouseSettings:
         """The same as the link to a SQL pool takes it."""
@@ -230,7 +230,7 @@ class EnvironmentSettings(Section):
     landing: LandingSettings = LandingSettings()
     warehouse: WarehouseSettings = WarehouseSettings()
     pool: PoolSettings = PoolSettings()
-    serverless: ServerlessSettings | None = None
+    serverless: ServerlessSettings | None = None  #: None: no views are published
     ledger: LedgerSettings = LedgerSettings()
     worker: WorkerSettings = WorkerSettings()
     sandbox: SandboxSettings | None = None

@@ -32,6 +32,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     settings.LandingSettings: "`[environments.NAME.landing]`",
     settings.WarehouseSettings: "`[environments.NAME.warehouse]`",
     settings.PoolSettings: "`[environments.NAME.pool]`",
+    settings.ServerlessSettings: "`[environments.NAME.serverless]`",
     settings.LedgerSettings: "`[environments.NAME.ledger]`",
     settings.WorkerSettings: "`[environments.NAME.worker]`",
     settings.SandboxSettings: "`[environments.NAME.sandbox]`",
