@@ -47,6 +47,6 @@ class LoadWindow(Base):
     loads: Mapped[int]  #: runs that were asked for
     others: Mapped[list[Any]]  #: whose sessions kept it open when last looked
     trouble: Mapped[str | None] = mapped_column(Text)  #: what is wrong with it, a sentence
-    work: Mapped[dict[str, Any] | None]  #: what our statements took, by label; copied before the pause
+    work: Mapped[dict[str, Any] | None]  #: what our statements took, by label, and what was booked for it
 
     __table_args__ = (Index("ix_load_windows_closed_at", "closed_at"),)

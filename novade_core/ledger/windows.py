@@ -123,18 +123,21 @@ def _failed_since(connection: Connection, stream: str, landed: datetime) -> bool
 def current(connection: Connection) -> Window | None:
     """The window that is not closed, None where there is none."""
     row = connection.execute(select(LoadWindow.__table__).where(LoadWindow.closed_at.is_(None))).first()
-    return _window(row) if row is not None else None
+    return stored(row) if row is not None else None
 
 
 def recent(ledger: Ledger, limit: int = 50) -> list[Window]:
     """The newest windows, the one under way first."""
     with ledger.read() as connection:
         rows = connection.execute(select(LoadWindow.__table__).order_by(LoadWindow.id.desc()).limit(limit)).all()
-    return [_window(row) for row in rows]
+    return [stored(row) for row in rows]
 
 
-def _window(row: Any) -> Window:
+def stored(row: Any) -> Window:
+    """A window out of its row; in place of its work the row may have what was booked for it, as ``kept``."""
     values = dict(row._mapping)
+    if "kept" in values and (kept := values.pop("kept")) is not None:
+        values["work"] = {"booked": kept}
     return Window(**(values | {"state": WindowState(values["state"]), "others": tuple(values["others"])}))
 
 
@@ -183,6 +186,8 @@ def note(ledger: Ledger, window_id: int, *, fence: int, **values: Any) -> None:
 def ask_for_window(ledger: Ledger, *, who: str, now: datetime) -> int:
     """Open a window now, without waiting for files to gather; gives its id. One that is under way is that one."""
     with ledger.write() as connection:
+        # So that two that ask at once, or whoever runs windows, open one.
+        leases.lock(connection, POOL)
         there = current(connection)
         if there is not None:
             return there.id

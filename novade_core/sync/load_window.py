@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from novade_core.errors import LeaseHeld, LeaseLost, NovadeError
-from novade_core.ledger import leases, windows
+from novade_core.ledger import leases, window_usage, windows
 from novade_core.ledger.database import Ledger
 from novade_core.ledger.models import WindowState
 from novade_core.ledger.windows import Waiting, Window
@@ -330,7 +330,9 @@ class LoadWindows:
                 before = f" {window.trouble}" if window.trouble else ""
                 values |= {"state": WindowState.PAUSING, "trouble": _sentence(decision.why) + before}
             case Step.CLOSE:
-                values |= self._closed(window, facts, decision)
+                values |= self._closed(window, facts, decision) | {"size": size or window.size}
+                window_usage.close(self._ledger, window.id, fence=assert_fence, values=values)
+                return
         self._note(window, **values)
 
     def _closed(self, window: Window, facts: Facts, decision: Decision) -> dict[str, Any]:
@@ -339,7 +341,8 @@ class LoadWindows:
         if window.ours and window.resume_asked_at is not None:
             # Azure counts from the resume; where the pause was asked for, to then, else to when we saw it.
             until = window.pause_asked_at or facts.now
-            seconds = max(0, int((until - window.resume_asked_at).total_seconds()))
+            never = window.resumed_at is None and window.pause_asked_at is None
+            seconds = 0 if never else max(0, int((until - window.resume_asked_at).total_seconds()))
         return {
             "state": WindowState.CLOSED,
             "closed_at": facts.now,

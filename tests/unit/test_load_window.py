@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
@@ -79,6 +80,7 @@ class World:
         self.ledger, self.azure = ledger, azure
         self.asked: list[str] = []
         self.look_fault: Exception | None = None
+        self.work: dict[str, Any] | Exception = {"statements": 3, "ms": 900}
         self.worker = self.start()
 
     def start(self) -> LoadWindows:
@@ -88,10 +90,15 @@ class World:
                 raise self.look_fault
             return tuple(self.azure.others)
 
+        def work() -> dict[str, Any]:
+            if isinstance(self.work, Exception):
+                raise self.work
+            return dict(self.work)
+
         hands = Hands(
             control=self.azure,
             others=others,
-            work=lambda: {"statements": 3, "ms": 900},
+            work=work,
             ask=self.ask,
             streams=frozenset({"s.a", "s.b"}),
         )
@@ -105,7 +112,7 @@ class World:
             connection.execute(
                 insert(Run).values(
                     subject=stream, source="s", kind="incremental", state=RunState.QUEUED, origin=windows.ORIGIN,
-                    requested_by="novade", requested_at=now,
+                    requested_by="novade", requested_at=now, started_at=now,
                 )
             )  # fmt: skip
 
@@ -193,7 +200,8 @@ def test_a_window_from_paused_to_paused(world: World) -> None:
     assert world.azure.calls == ["resume", "pause"]
     assert world.azure.said() == "Paused"
     assert (window.ours, window.loads, window.size, window.trouble) == (True, 2, "DW100c", None)
-    assert window.work == {"statements": 3, "ms": 900}
+    assert window.work is not None
+    assert (window.work["statements"], window.work["ms"]) == (3, 900)
     assert window.reason == "2 streams waited since 2026-03-01 12:00 UTC"
     assert window.resume_asked_at is not None
     assert window.pause_asked_at is not None
