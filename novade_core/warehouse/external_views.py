@@ -2,7 +2,8 @@
 
 A view reads the files of registered manifests, named one by one, and shows the newest version of each key that is not
 deleted. So it says what the table in a warehouse says, without one. Its first line holds its version: a number of
-this generator and a hash of the rest, so that a view that is behind is told without reading it.
+this generator and a hash of the rest, so that a view that is behind is told without reading it, and so is one that
+somebody edited. An external table reads all that lies in a stream's folders, whether a manifest names it or not.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from novade_core.errors import ConfigurationError
-from novade_core.streams import Column, LandedFile, Stream
-from novade_core.warehouse.synapse_schema import definitions, keyed, synapse_type
-from novade_core.warehouse.synapse_sql import BINARY, LANDED_COLUMNS, Statement, Table, identifier, literal
+from novade_core.streams import LandedFile, Stream
+from novade_core.warehouse.synapse_schema import SYNAPSE, definitions, keyed, synapse_type
+from novade_core.warehouse.synapse_sql import BINARY, LANDED_COLUMNS, Statement, Table, identifier
 
 GENERATOR = 1
 DATA_SOURCE = CREDENTIAL = "novade_landing"
 FILE_FORMAT = "novade_parquet"
+#: Schema of the external tables of a serverless pool.
+LANDED_SCHEMA = "novade_landed"
 #: Four literals each; a statement may have 20,000.
 MOST_MANIFESTS = 4_000
 Engine = Literal["serverless", "dedicated"]
@@ -28,14 +31,20 @@ Engine = Literal["serverless", "dedicated"]
 # --- what views and external tables stand on ------------------------------------------------------
 
 
-def foundations(engine: Engine, account: str, container: str) -> tuple[Statement, ...]:
-    """Credential, data source and file format, in this order; the master key comes before (see the bootstrap).
+def location(account: str, container: str, *, prefix: str = "", endpoint: Literal["blob", "dfs"] = "dfs") -> str:
+    """Where a landing is, as a serverless pool is told."""
+    return f"https://{account}.{endpoint}.core.windows.net/{container}/{prefix.strip('/')}".rstrip("/")
+
+
+def foundations(engine: Engine, account: str, container: str, *, place: str | None = None) -> tuple[Statement, ...]:
+    """Credential, data source and file format, in this order; the master key comes before.
 
     A dedicated pool reads through its HADOOP reader and calls the identity otherwise than a serverless one does.
+    ``place``: of the data source, where it is not the whole container.
     """
     if engine == "serverless":
         who, kind = "Managed Identity", ""
-        place = f"https://{account}.dfs.core.windows.net/{container}"
+        place = place or location(account, container)
     else:
         who, kind = "Managed Service Identity", ", TYPE = HADOOP"
         place = f"abfss://{container}@{account}.dfs.core.windows.net"
@@ -59,31 +68,48 @@ def data_limit(terabytes: int, per: Literal["daily", "weekly", "monthly"]) -> St
     return _made("data_limit", f"EXEC sp_set_data_processed_limit @type = N'{per}', @limit_tb = {terabytes}")
 
 
-def external_table(table: Table, columns: Sequence[Column], folder: str) -> Statement:
-    """A run's folder as a table of a dedicated pool, columns by position; to look at one landing, not at the whole.
+def landed_columns(manifests: Sequence[LandedFile]) -> dict[str, str]:
+    """Columns of all landed files of a stream and their types, ours last; those whose type changed are left out."""
+    seen: dict[str, set[str]] = {}
+    for column in (c for manifest in manifests for c in manifest.columns):
+        seen.setdefault(column.name, set()).add(synapse_type(column))
+    return {name: types.pop() for name, types in seen.items() if len(types) == 1} | dict(LANDED_COLUMNS)
 
-    It reads every file there whose name does not begin with _ or a dot, whether a manifest names it or not.
+
+def external_table(table: Table, types: Mapping[str, str], path: str) -> Statement:
+    """Landed files as a table, unregistered ones too; to look at what has landed, not at what counts.
+
+    A dedicated pool takes a folder, reads every file there whose name does not begin with _ or a dot, and puts columns
+    by position; a serverless one takes wildcards and finds columns by name.
     """
-    types = {c.name: synapse_type(c) for c in columns} | dict(LANDED_COLUMNS)
     listed = ", ".join(f"{identifier(name)} {kind} NULL" for name, kind in types.items())
     return _made(
         "external_table",
-        f"CREATE EXTERNAL TABLE {table.sql} ({listed}) WITH (LOCATION = {_plain('/' + folder)}, "
+        f"CREATE EXTERNAL TABLE {table.sql} ({listed}) WITH (LOCATION = {_plain('/' + path)}, "
         f"DATA_SOURCE = {identifier(DATA_SOURCE)}, FILE_FORMAT = {identifier(FILE_FORMAT)})",
     )
+
+
+def landed_table(stream: Stream) -> Table:
+    """The external table of a stream."""
+    return Table(LANDED_SCHEMA, stream.id)
+
+
+def landed_path(stream: Stream) -> str:
+    """All Parquet files of a stream: below year, month, day and run."""
+    return f"{stream.source}/{stream.name}/*/*/*/*/part-*.parquet"
 
 
 # --- the view of a stream -------------------------------------------------------------------------
 
 
-def view(stream: Stream, columns: Sequence[Column], manifests: Sequence[LandedFile]) -> tuple[Statement, ...]:
-    """Statements that put the stream's view in place of an older one: a drop, and the view alone in its batch.
+def view(stream: Stream, manifests: Sequence[LandedFile], *, replacing: bool = False) -> Statement:
+    """The stream's view; with ``replacing`` in the place of the one that there is, which has to be ours.
 
-    ``columns``: as the view shows them. ``manifests``: in landing order, from the newest full reload on, since what
-    landed before it may hold records that the source no longer has. Raises ConfigurationError where there are none,
-    or too many for one statement.
+    ``manifests``: in landing order, from the newest full reload on, since what landed before it may hold records that
+    the source no longer has. Columns are those that a table of these would have. Raises ConfigurationError where
+    nothing landed, or too much for one statement.
     """
-    table = Table(stream.source, stream.name)
     filled = [m for m in manifests if m.files]
     if not filled:
         raise ConfigurationError(
@@ -93,29 +119,41 @@ def view(stream: Stream, columns: Sequence[Column], manifests: Sequence[LandedFi
     if len(filled) > MOST_MANIFESTS:
         raise ConfigurationError(
             f"{stream.id} has {len(filled):,} landed chunks; one view can name {MOST_MANIFESTS:,}.",
-            hint="Reload the stream in full: its view then begins anew.",
+            hint=f"Reload the stream in full: python -m jobs sync {stream.id} --full; its view then begins anew.",
         )
-    body = _body(stream, keyed(stream, columns), filled)
-    digest = hashlib.sha256(body.encode()).hexdigest()[:16]
-    drop = f"IF OBJECT_ID({literal(table.sql)}, 'V') IS NOT NULL DROP VIEW {table.sql}"
-    return _made("drop_view", drop), _made(
-        "view", f"CREATE VIEW {table.sql} AS\n/* novade view {GENERATOR} {digest} */\n{body}"
-    )
+    body = _body(stream, filled)
+    word = "ALTER" if replacing else "CREATE"
+    return _made("view", f"{word} VIEW {view_of(stream).sql} AS\n/* novade view {GENERATOR} {_digest(body)} */\n{body}")
+
+
+def view_of(stream: Stream) -> Table:
+    """The view of a stream: named like its table in a warehouse."""
+    return Table(stream.source, stream.name)
 
 
 def version_of(definition: str) -> str | None:
-    """The version in a view's text, such as ``1 9f86d081884c7d65``; None for one that is not ours."""
-    found = re.search(r"/\* novade view (\d+ [0-9a-f]{16}) \*/", definition)
-    return found[1] if found else None
+    """The version in a view's text, such as ``1 9f86d081884c7d65``; None for one that is not ours, or was edited."""
+    found = re.search(r"/\* novade view (\d+) ([0-9a-f]{16}) \*/\n", definition)
+    if found is None or _digest(definition[found.end() :]) != found[2]:
+        return None
+    return f"{found[1]} {found[2]}"
 
 
-def _body(stream: Stream, columns: Sequence[Column], manifests: Sequence[LandedFile]) -> str:
-    types = definitions(stream, {c.name: synapse_type(c) for c in columns})
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.strip().encode()).hexdigest()[:16]
+
+
+def _body(stream: Stream, manifests: Sequence[LandedFile]) -> str:
+    bounded = {m.seq: keyed(stream, m.columns) for m in manifests}
+    target = SYNAPSE.union(list(bounded.values()))
+    types = definitions(stream, target)
     # Files of one shape are read together; a column that a shape lacks, or has with another type, is cast.
     shapes: dict[tuple[tuple[str, str], ...], list[LandedFile]] = {}
     for manifest in manifests:
         shapes.setdefault(tuple((c.name, synapse_type(c)) for c in manifest.columns), []).append(manifest)
-    rows = "\nUNION ALL\n".join(_rows(types, dict(shape), of) for shape, of in shapes.items())
+    rows = "\nUNION ALL\n".join(
+        _rows(types, SYNAPSE.origins(bounded[of[0].seq], target), dict(shape), of) for shape, of in shapes.items()
+    )
     apart = ", ".join(
         f"u.{identifier(k)}, DATALENGTH(u.{identifier(k)})" if "char" in types[k] else f"u.{identifier(k)}"
         for k in stream.primary_key
@@ -129,10 +167,12 @@ def _body(stream: Stream, columns: Sequence[Column], manifests: Sequence[LandedF
     )
 
 
-def _rows(types: Mapping[str, str], landed: Mapping[str, str], manifests: Sequence[LandedFile]) -> str:
+def _rows(
+    types: Mapping[str, str], origins: Mapping[str, str], landed: Mapping[str, str], manifests: Sequence[LandedFile]
+) -> str:
     ours = ["_novade_source_version", "_novade_row_hash", "_novade_deleted_at", "_novade_place"]
     chosen = [
-        f"CAST({f'r.{identifier(name)}' if name in landed else 'NULL'} AS {kind.replace(f' {BINARY}', '')})"
+        f"CAST({f'r.{identifier(origins[name])}' if name in origins else 'NULL'} AS {kind.replace(f' {BINARY}', '')})"
         f"{f' {BINARY}' if BINARY in kind else ''} AS {identifier(name)}"
         for name, kind in types.items()
     ]

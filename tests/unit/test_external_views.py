@@ -16,7 +16,6 @@ import pytest
 from novade_core.errors import ConfigurationError
 from novade_core.streams import Column, ColumnType, LandedFile, Stream, piece
 from novade_core.warehouse import external_views
-from novade_core.warehouse.synapse_sql import Table
 
 STREAM = Stream(
     source="salesforce",
@@ -61,7 +60,7 @@ def land(folder: Path, seq: int, columns: tuple[Column, ...], rows: list[dict[st
 
 def shown(columns: tuple[Column, ...], manifests: list[LandedFile]) -> list[tuple[Any, ...]]:
     """What the view shows, sorted: DuckDB reads its SELECT with the words changed that only T-SQL has."""
-    text = external_views.view(STREAM, columns, manifests)[1].text.partition(" AS\n")[2]
+    text = external_views.view(STREAM, manifests).text.partition(" AS\n")[2]
     text = re.sub(
         r"OPENROWSET\(BULK \((.*?)\), DATA_SOURCE = '\w+', FORMAT = 'PARQUET'\) WITH \(.*?\) AS r",
         r"read_parquet([\1]) AS r",
@@ -111,8 +110,10 @@ def test_rows_of_a_chunk_that_is_not_registered_are_not_shown(tmp_path: Path) ->
 
 
 def test_a_view_names_its_files_one_by_one() -> None:
-    drop, view = external_views.view(STREAM, NAME, [manifest(1, ("p/one.parquet",)), manifest(2, ("p/o'two.parquet",))])
-    assert drop.text == ("IF OBJECT_ID(N'[salesforce].[contact]', 'V') IS NOT NULL DROP VIEW [salesforce].[contact]")
+    manifests = [manifest(1, ("p/one.parquet",)), manifest(2, ("p/o'two.parquet",))]
+    view = external_views.view(STREAM, manifests)
+    again = external_views.view(STREAM, manifests, replacing=True)
+    assert again.text == view.text.replace("CREATE", "ALTER", 1)
     assert "BULK ('p/one.parquet', 'p/o''two.parquet'), DATA_SOURCE = 'novade_landing'" in view.text
     assert "*" not in view.text.partition("BULK (")[2].partition(")")[0]
     assert view.text.startswith("CREATE VIEW [salesforce].[contact] AS\n/* novade view 1 ")
@@ -121,7 +122,7 @@ def test_a_view_names_its_files_one_by_one() -> None:
 
 def test_the_version_is_that_of_the_text() -> None:
     def version(*manifests: LandedFile) -> str | None:
-        return external_views.version_of(external_views.view(STREAM, NAME, manifests)[1].text)
+        return external_views.version_of(external_views.view(STREAM, manifests).text)
 
     assert version(manifest(1)) == version(manifest(1))
     assert version(manifest(1)) != version(manifest(1), manifest(2))
@@ -129,22 +130,35 @@ def test_the_version_is_that_of_the_text() -> None:
     assert external_views.version_of("CREATE VIEW v AS SELECT 1") is None
 
 
+def test_an_edited_view_has_no_version() -> None:
+    text = external_views.view(STREAM, [manifest(1)]).text
+    assert external_views.version_of(f"{text}\n") is not None
+    assert external_views.version_of(text.replace("IS NULL", "IS NOT NULL")) is None
+
+
+def test_a_type_that_does_not_fit_goes_to_a_column_of_its_own(tmp_path: Path) -> None:
+    other = (NAME[0], Column(name="Name", type=ColumnType.INTEGER))
+    first = land(tmp_path, 1, NAME, [{"Id": "a", "Name": "a", "version": 1}])
+    second = land(tmp_path, 2, other, [{"Id": "b", "Name": 7, "version": 1}])
+    assert shown((*NAME, other[1]), [first, second]) == [("a", "a", None), ("b", None, 7)]
+
+
 def test_notes_on_columns_make_no_shape() -> None:
     noted = (NAME[0], replace(NAME[1], note="a formula"))
-    text = external_views.view(STREAM, NAME, [manifest(1), manifest(2, columns=noted)])[1].text
+    text = external_views.view(STREAM, [manifest(1), manifest(2, columns=noted)]).text
     assert text.count("OPENROWSET") == 1
 
 
 def test_nothing_landed_is_said() -> None:
     with pytest.raises(ConfigurationError, match="landed nothing yet"):
-        external_views.view(STREAM, NAME, [manifest(1, files=())])
+        external_views.view(STREAM, [manifest(1, files=())])
 
 
 def test_too_many_chunks_for_one_statement_are_said() -> None:
     many = [manifest(n) for n in range(1, external_views.MOST_MANIFESTS + 2)]
     with pytest.raises(ConfigurationError, match="4,001 landed chunks"):
-        external_views.view(STREAM, NAME, many)
-    widest = external_views.view(STREAM, NAME, many[:-1])[1].text
+        external_views.view(STREAM, many)
+    widest = external_views.view(STREAM, many[:-1]).text
     assert len(re.findall(r"'[^']*'|\b\d+\b", widest)) < 20_000
 
 
@@ -170,10 +184,21 @@ def test_the_limit_is_in_whole_terabytes() -> None:
         external_views.data_limit(0, "daily")
 
 
-def test_an_external_table_has_the_columns_of_the_files_in_their_order() -> None:
-    text = external_views.external_table(Table("salesforce", "look"), AGE, "salesforce/contact/2026/03/01/7").text
+def test_an_external_table_has_the_columns_whose_type_never_changed() -> None:
+    wider = (NAME[0], AGE[2], Column(name="Name", type=ColumnType.INTEGER))
+    types = external_views.landed_columns([manifest(1), manifest(2, columns=wider)])
+    text = external_views.external_table(
+        external_views.landed_table(STREAM), types, external_views.landed_path(STREAM)
+    ).text
     assert text.startswith(
-        "CREATE EXTERNAL TABLE [salesforce].[look] ([Id] nvarchar(4000) NULL, [Name] nvarchar(4000) NULL, "
-        "[Age] int NULL, [_novade_source_version] bigint NULL"
+        "CREATE EXTERNAL TABLE [novade_landed].[salesforce.contact] ([Id] nvarchar(4000) NULL, [Age] int NULL, "
+        "[_novade_source_version] bigint NULL"
     )
-    assert "LOCATION = '/salesforce/contact/2026/03/01/7'" in text
+    assert "LOCATION = '/salesforce/contact/*/*/*/*/part-*.parquet'" in text
+
+
+def test_a_landing_is_a_part_of_its_container() -> None:
+    place = external_views.location("acme", "landing", prefix="one/", endpoint="blob")
+    assert place == "https://acme.blob.core.windows.net/landing/one"
+    (_, source, _) = external_views.foundations("serverless", "acme", "landing", place=place)
+    assert f"LOCATION = '{place}'" in source.text
