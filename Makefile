@@ -15,7 +15,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format setup setup-run setup-test chaos bench bench-large lock clean
+.PHONY: help run test check format setup setup-run setup-stack setup-test chaos bench bench-large lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -45,16 +45,19 @@ setup: ## set up for run and test, trying again what could not be installed befo
 setup-run:
 	@$(SETUP) $(if $(filter stack,$(ENV)),stack,run)
 
+setup-stack:
+	@$(SETUP) stack
+
 setup-test:
 	@$(SETUP) test
 
 chaos: setup-test ## kill, stop and starve three workers for 200 runs on each ledger (CHAOS_ARGS="--runs 50 --seed 1": others)
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
-bench: setup-run ## measure at standard sizes, under 15 minutes (ONLY=name: one of them)
+bench: setup-stack ## measure at standard sizes, under 15 minutes (ONLY=name: one of them)
 	$(BIN)/python -m bench $(if $(ONLY),--only $(ONLY))
 
-bench-large: setup-run ## measure at large sizes (ONLY=name: one of them)
+bench-large: setup-stack ## measure at large sizes (ONLY=name: one of them)
 	$(BIN)/python -m bench --large $(if $(ONLY),--only $(ONLY))
 
 lock: ## resolve requirements*.in again (LOCK_ARGS=--upgrade: to the newest versions)
