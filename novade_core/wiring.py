@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from novade_core.ledger.leases import Watcher
     from novade_core.sources.base import Source
     from novade_core.sync.load_window import LoadWindows
+    from novade_core.sync.publish import Desk
     from novade_core.sync.tools import Tools
     from novade_core.warehouse.base import Warehouse
 
@@ -65,6 +66,19 @@ class Services:
         from novade_core.sources.registry import SOURCES
 
         return SOURCES[name](self.environment, folder)
+
+    def views(self) -> Desk | None:
+        """What publishes streams as views on the serverless pool; None in an environment without one.
+
+        Raises ConfigurationError where the landing is none that such a pool reads.
+        """
+        settings = self.environment.serverless
+        if settings is None:
+            return None
+        from novade_core.sync.publish import Desk
+        from novade_core.warehouse.serverless import Serverless
+
+        return Desk(self.ledger, Serverless(settings, self.environment.landing), utc_now)
 
     def tools(self) -> Tools:
         """What the sync engine works with."""

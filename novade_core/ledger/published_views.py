@@ -87,7 +87,7 @@ def manifests(connection: Connection, stream: str) -> list[LandedFile]:
         .where(
             LandedFileRow.stream == stream,
             _shown(),
-            or_(LandedFileRow.plan_id == reloaded, LandedFileRow.id > last) if reloaded is not None else True,
+            or_(LandedFileRow.plan_id == reloaded, LandedFileRow.id > last),
         )
         .order_by(LandedFileRow.id)
     )
@@ -169,6 +169,12 @@ def _newest(connection: Connection, after: int | None) -> dict[str, int]:
         .group_by(LandedFileRow.stream)
     )
     return {stream: int(newest) for stream, newest in rows}
+
+
+def state_of(connection: Connection, name: str) -> ViewState | None:
+    """How it was found last; None where it was never looked at."""
+    found = connection.execute(select(PublishedView.state).where(PublishedView.name == name)).scalar()
+    return None if found is None else ViewState(found)
 
 
 def note(connection: Connection, *, name: str, kind: Kind, stream: str, now: datetime, **values: Any) -> None:

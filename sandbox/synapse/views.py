@@ -22,13 +22,18 @@ _TYPE_ROWS = f"(VALUES {_TYPES}) AS y(system_type_id, user_type_id, name, bytes)
 
 _COLLATION = "CASE WHEN c.type LIKE '%char' THEN coalesce(c.\"collation\", 'SQL_Latin1_General_CP1_CI_AS') END"
 
+_SOURCES = (
+    "SELECT name, CAST(row_number() OVER (ORDER BY name) AS INTEGER) AS data_source_id, body->>'LOCATION' AS location, "
+    "body->>'TYPE' AS type_desc, body->>'CREDENTIAL' AS credential_name FROM pool.named WHERE kind = 'data source'"
+)
 #: By name in small letters. Columns that are not here are not offered.
 STATIC = {
     "sys.schemas": "SELECT name COLLATE NOCASE AS name, schema_id, 1 AS principal_id FROM pool.schemas",
     "sys.objects": f"SELECT {_OBJECT} FROM pool.objects o",
     "sys.tables": f"SELECT {_OBJECT}, o.type = 'ET' AS is_external FROM pool.objects o WHERE o.type IN ('U', 'ET')",
     "sys.external_tables": f"SELECT {_OBJECT}, o.definition->>'location' AS location, "
-    "o.definition->>'data_source' AS data_source_name FROM pool.objects o WHERE o.type = 'ET'",
+    "d.data_source_id AS data_source_id FROM pool.objects o "
+    f"LEFT JOIN ({_SOURCES}) AS d ON d.name = o.definition->>'data_source' WHERE o.type = 'ET'",
     "sys.views": f"SELECT {_OBJECT} FROM pool.objects o WHERE o.type = 'V'",
     "sys.sql_modules": "SELECT CAST(o.object_id AS INTEGER) AS object_id, o.definition->>'text' AS definition "
     "FROM pool.objects o WHERE o.type = 'V'",
@@ -60,9 +65,7 @@ STATIC = {
     "1 AS pdw_node_id, CAST(d.n AS INTEGER) AS distribution_id "
     "FROM pool.objects o CROSS JOIN range(1, 61) AS d(n) WHERE o.type = 'U'",
     "sys.dm_pdw_nodes": "SELECT 1 AS pdw_node_id, 'COMPUTE' AS type, 'Compute Node' AS name",
-    "sys.external_data_sources": "SELECT name, CAST(row_number() OVER () AS INTEGER) AS data_source_id, "
-    "body->>'LOCATION' AS location, body->>'TYPE' AS type_desc, "
-    "body->>'CREDENTIAL' AS credential_name FROM pool.named WHERE kind = 'data source'",
+    "sys.external_data_sources": _SOURCES,
     "sys.external_file_formats": "SELECT name, CAST(row_number() OVER () AS INTEGER) AS file_format_id, "
     "body->>'FORMAT_TYPE' AS format_type FROM pool.named WHERE kind = 'file format'",
     "sys.database_scoped_credentials": "SELECT name, body->>'IDENTITY' AS credential_identity FROM pool.named "
