@@ -48,6 +48,7 @@ class Change:
     sql: str
     values: Mapping[str, Any]
     reads: Mapping[str, int]  #: the tables that it read and the versions in which it read them
+    count: int = 0  #: of rows that it hit
 
 
 @dataclass
@@ -191,7 +192,8 @@ class Engine:
         """See what others have committed to these tables.
 
         DuckDB shows a transaction the state of its beginning, the pool each statement what is committed by then. So
-        where a table has changed since, the transaction begins anew and its own writes are done again.
+        where a table has changed since, the transaction begins anew and its own writes are done again. A write that
+        read a changed table must hit as many rows as before, or the session cannot go on here.
         """
         if not self.open_duckdb or all(self.pool.version(t) <= self.snapshot for t in tables):
             return
@@ -199,10 +201,9 @@ class Engine:
         self.snapshot = self.pool.clock
         self.run("BEGIN")
         for change in self.changes:
-            for table, version in change.reads.items():
-                if table not in self.changed and self.pool.version(table) != version:
-                    raise not_offered(f"to go on in a transaction after {table}, which it has read, was changed")
-            self.run(change.sql, change.values)
+            moved = [t for t, v in change.reads.items() if t not in self.changed and self.pool.version(t) != v]
+            if _count(self.run(change.sql, change.values)) != change.count and moved:
+                raise not_offered(f"to go on in a transaction after {moved[0]}, which it has read, was changed")
 
     def _undo(self) -> None:
         if self.open_duckdb:
@@ -394,12 +395,14 @@ class Engine:
             versions = {t: self.pool.version(t) for t in reads}
             self.touch([*versions, wanted.table])
             result = Result(count=_count(self.run(sql, values)))
-            self.changes.append(Change(sql, values, versions))
-            self.changed.add(wanted.table)
+            if result.count:
+                self.changes.append(Change(sql, values, versions, result.count))
+                self.changed.add(wanted.table)
             return result
         try:
             result = Result(count=_count(self.run(sql, values)))
-            self.pool.changed({wanted.table})
+            if result.count:
+                self.pool.changed({wanted.table})
             return result
         finally:
             self.pool.locks.release(self)

@@ -194,6 +194,26 @@ def test_a_transaction_sees_what_others_commit_meanwhile(pool: PoolSandbox):
     assert two.execute("SELECT (SELECT n FROM s.a) + (SELECT n FROM s.b)").fetchval() == 4
 
 
+def test_a_transaction_that_read_what_others_changed_goes_on_where_it_would_write_the_same(pool: PoolSandbox):
+    one, two = pool.connect(), pool.connect()
+    for name in ("held", "staged"):
+        one.execute(f"CREATE TABLE s.{name} (k nvarchar(5), n int) WITH (HEAP)")
+    one.execute("INSERT INTO s.held SELECT 'a', 1 UNION ALL SELECT 'b', 1")
+    copy = "INSERT INTO s.staged SELECT k, n FROM s.held WHERE k = 'a'"
+    for others, error in (("DELETE FROM s.held WHERE k = 'x'", ""), ("INSERT INTO s.held VALUES ('c', 1)", ""),
+                          ("INSERT INTO s.held VALUES ('a', 2)", "104999")):  # fmt: skip
+        one.execute("BEGIN TRANSACTION")
+        assert one.execute(copy).rowcount == 1
+        two.execute(others)
+        if error:
+            with pytest.raises(pyodbc.Error, match=error):
+                one.execute("DELETE FROM s.held WHERE k = 'b'")
+        else:
+            assert one.execute("DELETE FROM s.held WHERE k = 'z'").rowcount == 0
+            one.execute("COMMIT")
+    assert two.execute("SELECT COUNT(*) FROM s.staged").fetchval() == 2
+
+
 @pytest.mark.parametrize(("when", "rows"), [("before", 0), ("after", 1)])
 def test_a_commit_whose_answer_is_lost_happened_or_not(pool: PoolSandbox, when: str, rows: int):
     c = pool.connect()
