@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import azure_commands, backfill_commands, price_commands, run_commands, schedule_commands
+from jobs import azure_commands, backfill_commands, price_commands, probe_commands, run_commands, schedule_commands
 from jobs.cli import DONE, FAILED, PARTIAL, EnvironmentOption, JsonOption, emit, errors, instant, say, table, who
 from novade_core.errors import BadWindow
 
@@ -24,6 +24,7 @@ sandbox_app = typer.Typer(help="The loopback stand-ins.", no_args_is_help=True, 
 ledger_app = typer.Typer(help="The ledger.", no_args_is_help=True, rich_markup_mode=None)
 app.command()(run_commands.cancel)
 app.command()(run_commands.retry)
+app.command()(probe_commands.probe)
 app.add_typer(runs_app, name="runs")
 app.add_typer(backfill_commands.app, name="backfill")
 app.add_typer(schedule_commands.app, name="schedule")

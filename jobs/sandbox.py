@@ -88,6 +88,8 @@ def start(environment: Environment, *, parent: int | None) -> subprocess.Popen[b
     settings.dir.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "sandbox", "serve", "--dir", str(settings.dir), "--seed", str(settings.seed)]
     command += ["--size", str(settings.contacts), "--port", str(_port(settings.port))]
+    if settings.facts is not None:
+        command += ["--facts", str(environment.home / settings.facts)]
     if settings.azure:
         # Whoever has load windows is to see them at work: each start begins as a pool does that nobody needed lately.
         command += ["--azure", *(["--pool-paused"] if environment.pool.kind != "none" else [])]

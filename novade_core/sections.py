@@ -131,6 +131,7 @@ class SandboxSettings(Section):
     contacts: Annotated[int, Field(ge=10, le=2_000_000)] = 2_000  #: records of Contact; others scale with it
     seed: int = 7  #: the same seed gives the same org
     azure: bool = False  #: Azurite and a Synapse pool too
+    facts: Path | None = None  #: a real pool's answers, as `python -m jobs probe` wrote them; the stand-in follows them
 
 
 class SalesforceSettings(Section):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .azurite import CannotStart
 from .process import AlreadyRunning, Options, serve
+from .synapse.facts import NoFacts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--synapse-port", type=int, default=0, help="its port; 0 takes any free one")
     run.add_argument("--azure", action="store_true", help="serve Azurite with a landing, and a pool that reads from it")
     run.add_argument("--pool-paused", action="store_true", help="the pool begins paused and takes seconds to move")
+    run.add_argument("--facts", type=Path, help="answers of a real pool, as a probe wrote them, which the pool follows")
     run.add_argument(
         "--blobs",
         action="append",
@@ -53,13 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
         synapse_port=given.synapse_port,
         azure=given.azure,
         pool_paused=given.pool_paused,
+        facts=given.facts,
         storage={account: {"endpoint": url, "key": key} for account, url, key in places},
     )
     try:
         serve(options)
-    except AlreadyRunning as error:
+    except (AlreadyRunning, NoFacts) as error:
         print(error, file=sys.stderr)  # noqa: T201  a command line speaks on its streams
-        return 3
+        return 3 if isinstance(error, AlreadyRunning) else 6
     except CannotStart as error:
         print(  # noqa: T201  as above
             f"The sandbox cannot start Azurite: {error}. `make setup`, or `make run ENV=stack`, installs it.",

@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from .salesforce.catalogue import standard_org
 from .salesforce.folder_org import load_folder
 from .salesforce.org import DOMAIN, USERNAME, Org
 from .salesforce.store import Store
+from .synapse import facts
 from .synapse.connection import Endpoint
 from .synapse.control import with_synapse
 from .synapse.pool import ADMIN, Pool
@@ -58,6 +60,8 @@ class Options:
     parent_pid: int | None
     synapse: bool = False
     synapse_port: int = 0
+    #: A real pool's answers; the stand-in then behaves so.
+    facts: Path | None = None
     #: Blobs of an account as the pool reaches them: account -> endpoint and key.
     storage: dict[str, dict[str, str]] = field(default_factory=dict)
     #: Azurite with the landing's container, and a pool that reads from it.
@@ -347,6 +351,11 @@ def _pool(options: Options, blobs: Azurite | None) -> Pool:
         storage[blobs.account] = {"endpoint": blobs.endpoint(), "key": blobs.key}
     password = _kept_secret(options.folder / "synapse-password", _word)
     pool = Pool(options.folder / "synapse", password, storage=storage)
+    if options.facts is not None:
+        real = facts.read(options.facts)
+        pool.behave_as(real.settings)
+        for name in real.beyond:
+            print(f"the pool cannot follow the fact {name}", file=sys.stderr, flush=True)  # noqa: T201  for the log
     if options.pool_paused:
         pool.state = "Paused"
         pool.settings.update(PAUSED_SECONDS)

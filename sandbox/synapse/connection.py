@@ -161,6 +161,7 @@ class Connection(threading.Thread):
 
     def _refuse(self, refusal: SqlError, kind: int, more: int = 0) -> None:
         self._environment()
+        refusal.number = int(self.pool.settings["numbers"].get(str(refusal.number), refusal.number))
         self.out.write(tds.error(refusal) + tds.done(tds.ERROR | more, kind=kind))
         if refusal.severity >= 20:
             self.out.end()

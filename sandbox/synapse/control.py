@@ -63,7 +63,7 @@ def management(pool: Pool, request: Request) -> Response:
     if found is None or "api-version" not in request.query_params:
         return _refused(400, "InvalidRequest", "The address or its api-version is not known.")
     standalone = found["pool"] is None
-    if standalone != (pool.settings["management_route"] == "server"):
+    if pool.settings["management_route"] not in ("both", "server" if standalone else "workspace"):
         if standalone:
             return _refused(403, "DenyAssignmentAuthorizationFailed", "Access is denied by a deny assignment.")
         return _refused(404, "ResourceNotFound", "The workspace was not found.")
@@ -77,7 +77,7 @@ def management(pool: Pool, request: Request) -> Response:
                 "id": request.url.path,
                 "name": pool.database,
                 "location": "westeurope",
-                "sku": {"name": "DW100c", "capacity": 0},
+                "sku": {"name": pool.settings["size"], "capacity": 0},
                 "properties": {"status": pool.status(), "collation": "SQL_Latin1_General_CP1_CI_AS"},
             }
         )
@@ -152,7 +152,7 @@ def statements(pool: Pool, _wanted: dict[str, Any]) -> dict[str, Any]:
 def reset(pool: Pool, _wanted: dict[str, Any]) -> dict[str, Any]:
     """No faults, default settings, nobody else's session."""
     pool.faults.clear()
-    pool.settings.update(SETTINGS)
+    pool.settings.update(pool.defaults)
     pool.foreign.clear()
     return state(pool, {})
 

@@ -44,6 +44,22 @@ SETTINGS: dict[str, Any] = {
     "management_route": "workspace",
     #: COPY without a matching file: "error" or "nothing" (unconfirmed).
     "copy_no_files": "error",
+    #: @@LANGUAGE of a session.
+    "language": "us_english",
+    #: SERVERPROPERTY('EngineEdition').
+    "engine_edition": "6",
+    #: The pool's size, for sessions and for Azure's management.
+    "size": "DW100c",
+    #: The resource class of requests.
+    "resource_class": "smallrc",
+    #: READ_COMMITTED_SNAPSHOT of a pool on which nobody has set it.
+    "rcsi": False,
+    #: sys.dm_pdw_exec_sessions lists a session of the pool's own, with the login System.
+    "sessions_of_its_own": False,
+    #: Columns that system views lack: {view: [column, ...]}.
+    "missing_columns": {},
+    #: Other numbers of refusals than the stand-in's own: {"105216": 104999}.
+    "numbers": {},
     #: Of the serverless endpoint: the number of refusals whose real number is not known.
     "serverless_unknown_number": 104998,
 }
@@ -67,6 +83,8 @@ class Pool:
         self.con.execute("SET TimeZone = 'UTC'")
         self.con.create_function("pool_utf16", _utf16, ["VARCHAR"], "BLOB", type="arrow")  # type: ignore[arg-type, list-item]  # the stub knows only the enumerations, the function takes their names
         self.catalog = Catalog(self.con)
+        #: What ``settings`` goes back to.
+        self.defaults = dict(SETTINGS)
         self.settings = dict(SETTINGS)
         self.faults = Faults()
         self.locks = Locks()
@@ -79,6 +97,11 @@ class Pool:
         self.state = "Online"
         self.moves_at = 0.0
         self.warm_at = 0.0
+
+    def behave_as(self, settings: dict[str, Any]) -> None:
+        """Settings that a reset keeps: those of a real pool."""
+        self.defaults.update(settings)
+        self.settings.update(settings)
 
     # What is committed
 
@@ -173,12 +196,13 @@ class Pool:
     @property
     def rcsi(self) -> bool:
         """READ_COMMITTED_SNAPSHOT."""
-        return bool((self.catalog.named("option", "rcsi") or {}).get("on"))
+        return bool((self.catalog.named("option", "rcsi") or {}).get("on", self.settings["rcsi"]))
 
     def sessions(self) -> list[dict[str, Any]]:
         """Rows of sys.dm_pdw_exec_sessions."""
         with self.lock:
             engines = [c.engine for c in self.connections if c.engine is not None]
+        system = {"session_id": "SID0", "login_name": "System", "app_name": None}
         return [
             {
                 "session_id": e.session_id,
@@ -192,7 +216,7 @@ class Pool:
             for e in engines
         ] + [
             {"status": "Idle", "request_id": None, "client_id": "10.0.0.9", "login_time": now(), **f}
-            for f in self.foreign
+            for f in [*self.foreign, *([system] if self.settings["sessions_of_its_own"] else [])]
         ]
 
     def close(self) -> None:

@@ -112,7 +112,8 @@ class Query:
         rows = views.dynamic(self.engine, name)
         if rows is None:
             raise no_object(name)
-        return f"SELECT * FROM {self._register(rows)}"
+        missing = self.engine.pool.settings["missing_columns"].get(name, [])
+        return f"SELECT * FROM {self._register(rows.drop_columns(missing))}"
 
     def _register(self, rows: Any) -> str:
         self.images += 1
@@ -146,6 +147,7 @@ class Query:
             return _looked_up(engine, name, arguments)
         known = {
             "@@SPID": engine.session_id.removeprefix("SID"),
+            "@@LANGUAGE": _text(engine.pool.settings["language"]),
             "@@TRANCOUNT": str(int(engine.in_transaction)),
             "@@VERSION": f"'Microsoft Azure SQL Data Warehouse - {engine.pool.settings['product_version']}'",
             "xact_state": "-2" if engine.doomed else str(int(engine.in_transaction)),
@@ -157,12 +159,13 @@ class Query:
             return known[name]
         if name == "server_property":
             wanted = arguments[0].strip("'").lower()
-            facts = {"productversion": f"'{engine.pool.settings['product_version']}'", "engineedition": "6",
-                     "edition": "'SQL Azure'"}  # fmt: skip
+            settings = engine.pool.settings
+            facts = {"productversion": _text(settings["product_version"]), "edition": "'SQL Azure'",
+                     "engineedition": _text(settings["engine_edition"])}  # fmt: skip
             return facts.get(wanted, "NULL")
         if name == "database_property":
-            facts = {"serviceobjective": "'DW100c'", "edition": "'DataWarehouse'", "status": "'ONLINE'",
-                     "collation": "'SQL_Latin1_General_CP1_CI_AS'"}  # fmt: skip
+            facts = {"serviceobjective": _text(engine.pool.settings["size"]), "edition": "'DataWarehouse'",
+                     "status": "'ONLINE'", "collation": "'SQL_Latin1_General_CP1_CI_AS'"}  # fmt: skip
             return facts.get(arguments[-1].strip("'").lower(), "NULL")
         if name == "has_perms":
             return security.has_perms(engine, [a.strip("'") for a in arguments])
@@ -173,6 +176,10 @@ class Query:
     def bound(self) -> dict[str, Any]:
         """The parameters that the translation uses."""
         return {n: self.values[n][1] for n in self.translator.used}
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _is_cte(node: exp.Table) -> bool:

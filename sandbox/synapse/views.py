@@ -141,7 +141,7 @@ def dynamic(engine: Engine, name: str) -> pa.Table | None:
                 "submit_time": r.start, "start_time": r.start, "end_time": r.end,
                 "total_elapsed_time": int(((r.end or r.start) - r.start).total_seconds() * 1000), "label": r.label,
                 "error_id": f"E-{r.request_id}" if r.error else None, "command": r.command,
-                "resource_class": "smallrc", "importance": "normal",
+                "resource_class": pool.settings["resource_class"], "importance": "normal",
             }
             for r in requests
         ]  # fmt: skip
