@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from jobs import sandbox
+from jobs.execute import perform
 from novade_core.errors import RetryableError
 from novade_core.landing.azure_blob import AzureBlob
-from novade_core.ledger.models import RunState
+from novade_core.ledger import leases, windows
+from novade_core.ledger.models import RunState, WindowState
 from novade_core.settings import Environment, load_settings
 from novade_core.streams import RunKind
 from novade_core.warehouse.pool import ArmPool, PoolState
@@ -118,16 +121,41 @@ def test_a_new_field_becomes_a_column_with_its_values(stack: Home, look: Look) -
     assert look(f"SELECT Colour__c FROM salesforce.opportunity WHERE Id = '{key}'") == [("grün 緑",)]
 
 
-def test_the_pool_begins_paused_and_its_management_is_trusted_by_its_own_authority(tmp_path: Path) -> None:
+@pytest.fixture
+def windowed(tmp_path: Path) -> Iterator[Home]:
+    """With the pool, which begins paused and then moves fast; nobody waits longer than it takes."""
     before = write(tmp_path, with_pool=True)
     sandbox.start(before, parent=os.getpid())
-    try:
-        limits = load_settings(file=tmp_path / "novade.toml", environ={}).pool
-        control = ArmPool(limits)
-        assert control.status().state is PoolState.PAUSED
-        control.resume()
-        assert control.status().state is PoolState.MOVING
-        with pytest.raises(RetryableError, match="SSLError"):
-            ArmPool(limits.model_copy(update={"ca_file": None})).status()
-    finally:
-        sandbox.stop(before)
+    file = tmp_path / "novade.toml"
+    text = file.read_text()
+    file.write_text(re.sub(r"(gather|idle)_minutes = .*", r"\1_minutes = 0", text))
+    home = Home.open(tmp_path)
+    yield home
+    home.services.ledger.close()
+    sandbox.stop(before)
+
+
+def test_a_load_window_loads_what_landed_and_the_pool_sleeps_again(windowed: Home) -> None:
+    services, environment = windowed.services, windowed.environment
+    control = ArmPool(environment.pool)
+    assert control.status().state is PoolState.PAUSED
+    with pytest.raises(RetryableError, match="SSLError"):
+        ArmPool(environment.pool.model_copy(update={"ca_file": None})).status()
+    fast = {"resume_seconds": 0.3, "warm_up_seconds": 0.2, "pause_seconds": 0.2}
+    sandbox.control(environment, "POST", "/_sandbox/synapse/settings", fast)
+    landed = windowed.sync("salesforce.contact")
+    assert (landed.state, landed.counts["loaded"]) == (RunState.LANDED, 0)
+
+    worker = services.load_windows(leases.Watcher(0.1))
+    assert worker is not None
+    last, loaded = time.monotonic() + 30, []
+    while not (closed := [w for w in windows.recent(services.ledger, 1) if w.state is WindowState.CLOSED]):
+        assert time.monotonic() < last
+        worker.tick()
+        for (run,) in windowed.ledger_rows("SELECT id FROM runs WHERE state = 'queued'"):
+            loaded.append(perform(services, run))
+        time.sleep(0.06)
+    assert [(r.state, r.counts["loaded"]) for r in loaded] == [(RunState.SUCCEEDED, 200)]
+    assert "Equal" in loaded[0].headline
+    assert (closed[0].ours, closed[0].trouble, closed[0].loads) == (True, None, 1)
+    assert control.status().state is PoolState.PAUSED
