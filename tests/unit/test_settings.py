@@ -78,7 +78,7 @@ def load(
         (
             {"environment": "[environments.test.sandbox]\nprt = 1"},
             "environments.test.sandbox.prt",
-            "contacts, dir, port, seed",
+            "azure, contacts, dir, facts, port, seed",
         ),
         (
             {"environment": "[environments.test.worker]\nmode = 'both'"},
