@@ -16,6 +16,7 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 
 from sandbox import azurite
+from sandbox.__main__ import main
 from sandbox.azurite import ACCOUNT, Azurite, CannotStart
 from sandbox.synapse.storage import API_VERSION
 from tests.homes import PROJECT
@@ -109,3 +110,12 @@ def test_a_machine_without_node_is_told_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CannotStart, match="no node"):
         Azurite(ACCOUNT, KEY)
+
+
+def test_a_sandbox_without_azurite_says_what_installs_it(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(azurite.sys, "prefix", str(tmp_path))
+    assert main(["serve", "--dir", str(tmp_path / "state"), "--port", "0", "--size", "10", "--azure"]) == 5
+    said = capsys.readouterr().err
+    assert "cannot start Azurite" in said
+    assert "make setup" in said
+    assert "make run ENV=stack" in said
