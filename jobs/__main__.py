@@ -11,7 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import azure_commands, backfill_commands, price_commands, probe_commands, run_commands, schedule_commands
+from jobs import (
+    azure_commands,
+    backfill_commands,
+    price_commands,
+    probe_commands,
+    run_commands,
+    schedule_commands,
+    view_commands,
+)
 from jobs.cli import DONE, FAILED, PARTIAL, EnvironmentOption, JsonOption, emit, errors, instant, say, table, who
 from novade_core.errors import BadWindow
 
@@ -30,6 +38,7 @@ app.add_typer(backfill_commands.app, name="backfill")
 app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(azure_commands.app, name="azure")
 app.add_typer(price_commands.app, name="price")
+app.add_typer(view_commands.app, name="views")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(ledger_app, name="ledger")
 

@@ -151,24 +151,49 @@ def _body(stream: Stream, manifests: Sequence[LandedFile]) -> str:
     shapes: dict[tuple[tuple[str, str], ...], list[LandedFile]] = {}
     for manifest in manifests:
         shapes.setdefault(tuple((c.name, synapse_type(c)) for c in manifest.columns), []).append(manifest)
+    kept = _vanished(target, manifests)
     rows = "\nUNION ALL\n".join(
-        _rows(types, SYNAPSE.origins(bounded[of[0].seq], target), dict(shape), of) for shape, of in shapes.items()
+        _rows(types, SYNAPSE.origins(bounded[of[0].seq], target), kept, dict(shape), of) for shape, of in shapes.items()
     )
     apart = ", ".join(
         f"u.{identifier(k)}, DATALENGTH(u.{identifier(k)})" if "char" in types[k] else f"u.{identifier(k)}"
         for k in stream.primary_key
     )
-    shown = ", ".join(f"v.{identifier(name)}" for name in types)
+    newest = "u.[_novade_source_version] DESC, u.[_novade_seq] DESC, u.[_novade_place] DESC, u.[_novade_row_hash] DESC"
+    last_values = "".join(
+        f", FIRST_VALUE(u.{identifier(name)}) OVER (PARTITION BY {apart} ORDER BY u.[_novade_has_{i}] DESC, {newest}) "
+        f"AS [_novade_last_{i}]"
+        for i, name in enumerate(kept)
+    )
+    shown = ", ".join(
+        f"v.[_novade_last_{kept.index(name)}] AS {identifier(name)}" if name in kept else f"v.{identifier(name)}"
+        for name in types
+    )
     return (
         f"SELECT {shown}, v.[_novade_source_version], v.[_novade_row_hash] FROM (\n"
-        f"SELECT u.*, ROW_NUMBER() OVER (PARTITION BY {apart} ORDER BY u.[_novade_source_version] DESC, "
-        "u.[_novade_seq] DESC, u.[_novade_place] DESC, u.[_novade_row_hash] DESC) AS [_novade_rank] FROM (\n"
-        f"{rows}\n) AS u) AS v WHERE v.[_novade_rank] = 1 AND v.[_novade_deleted_at] IS NULL"
+        f"SELECT u.*, ROW_NUMBER() OVER (PARTITION BY {apart} ORDER BY {newest}) AS [_novade_rank]{last_values} "
+        f"FROM (\n{rows}\n) AS u) AS v WHERE v.[_novade_rank] = 1 AND v.[_novade_deleted_at] IS NULL"
     )
 
 
+def _vanished(target: Mapping[str, str], manifests: Sequence[LandedFile]) -> list[str]:
+    """Columns that something landed without after they were there: they keep their last values, as in a table."""
+    answers = [(SYNAPSE.answered(m.columns), m.seq) for m in manifests]
+    gone = []
+    for name in target:
+        having = [seq for names, seq in answers if name in names]
+        lacking = [seq for names, seq in answers if name not in names]
+        if having and lacking and max(lacking) > min(having):
+            gone.append(name)
+    return gone
+
+
 def _rows(
-    types: Mapping[str, str], origins: Mapping[str, str], landed: Mapping[str, str], manifests: Sequence[LandedFile]
+    types: Mapping[str, str],
+    origins: Mapping[str, str],
+    kept: Sequence[str],
+    landed: Mapping[str, str],
+    manifests: Sequence[LandedFile],
 ) -> str:
     ours = ["_novade_source_version", "_novade_row_hash", "_novade_deleted_at", "_novade_place"]
     chosen = [
@@ -177,6 +202,8 @@ def _rows(
         for name, kind in types.items()
     ]
     chosen += [f"r.{identifier(name)}" for name in ours] + ["m.[seq] AS [_novade_seq]"]
+    answered = SYNAPSE.answered(manifests[0].columns)
+    chosen += [f"{int(name in answered)} AS [_novade_has_{i}]" for i, name in enumerate(kept)]
     declared = ", ".join(f"{identifier(n)} {t}" for n, t in {**landed, **LANDED_COLUMNS}.items())
     files = ", ".join(_plain(path) for m in manifests for path in m.files)
     known = ", ".join(f"({m.piece}, {m.seq})" for m in manifests)

@@ -136,6 +136,13 @@ def test_an_edited_view_has_no_version() -> None:
     assert external_views.version_of(text.replace("IS NULL", "IS NOT NULL")) is None
 
 
+def test_a_column_that_vanished_keeps_its_last_values(tmp_path: Path) -> None:
+    first = land(tmp_path, 1, AGE, [{"Id": "a", "Age": 1, "version": 1}, {"Id": "b", "Age": 2, "version": 1}])
+    second = land(tmp_path, 2, AGE, [{"Id": "a", "Age": None, "version": 2}])
+    third = land(tmp_path, 3, NAME, [{"Id": k, "Name": "new", "version": 3} for k in "abc"])
+    assert shown(AGE, [first, second, third]) == [("a", "new", None), ("b", "new", 2), ("c", "new", None)]
+
+
 def test_a_type_that_does_not_fit_goes_to_a_column_of_its_own(tmp_path: Path) -> None:
     other = (NAME[0], Column(name="Name", type=ColumnType.INTEGER))
     first = land(tmp_path, 1, NAME, [{"Id": "a", "Name": "a", "version": 1}])
