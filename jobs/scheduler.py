@@ -22,8 +22,9 @@ from novade_core.errors import NovadeError
 from novade_core.ledger import leases, prices, schedules
 from novade_core.ledger.models import Run, RunState, StreamStatus, WorkerRow
 from novade_core.ledger.requests import ask_for_run
-from novade_core.settings import Environment
+from novade_core.settings import Environment, load_settings
 from novade_core.streams import RunKind
+from novade_core.sync.load_window import LoadWindows
 from novade_core.wiring import Services, build_services, utc_now
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ class Worker:
         self._lock = threading.Lock()
         self._stopped = False
         self._sandbox_ready = environment.sandbox is None
-        self._windows = self._services.load_windows(self._supervisor.watcher, clock=clock)
+        self._windows: LoadWindows | None = None
+        self._pool_services: Services | None = None
         self._windows_lock = threading.Lock()
         self._scheduler = BackgroundScheduler(timezone="UTC")
 
@@ -62,7 +64,7 @@ class Worker:
         self._every(self._tick, "tick")
         if self._environment.sandbox is not None:
             self._every(self._keep_sandbox, "sandbox")
-        if self._windows is not None:
+        if self._environment.pool.kind != "none":
             self._every(self._keep_pool, "pool")
         self._scheduler.start()
 
@@ -89,8 +91,8 @@ class Worker:
             self._leader.step_down()
             self._supervisor.stop()
         # A call to Azure may be under way; the lease runs out by itself.
-        if self._windows is not None and self._windows_lock.acquire(timeout=_TOGETHER_SECONDS):
-            self._windows.stop()
+        if self._windows_lock.acquire(timeout=_TOGETHER_SECONDS):
+            self._forget_pool()
             self._windows_lock.release()
         with self._services.ledger.write() as connection:
             connection.execute(
@@ -104,6 +106,8 @@ class Worker:
             if not self._sandbox_ready or not sandbox.is_up(self._environment):
                 self._sandbox_ready = False
                 sandbox.start(self._environment, parent=os.getpid())
+                with self._windows_lock:
+                    self._forget_pool()
                 self._sandbox_ready = True
                 self._wake()
         except NovadeError as error:
@@ -112,13 +116,28 @@ class Worker:
     def _keep_pool(self) -> None:
         """Resume and pause the pool; Azure takes its time to answer, which holds up no fire."""
         with self._windows_lock:
-            if self._stopped or self._windows is None:
+            if self._stopped or not self._sandbox_ready:
                 return
             try:
+                if self._windows is None:
+                    # Only now, because stand-ins write down where they are and what they ask for when they start.
+                    told = load_settings(self._environment.name, file=self._environment.file)
+                    self._pool_services = build_services(told)
+                    self._windows = self._pool_services.load_windows(self._supervisor.watcher, clock=self._clock)
+                if self._windows is None:
+                    return
                 if (taken := self._windows.tick()) is not None and taken.step == "load":
                     self._wake()
             except NovadeError as error:
                 _log.error("%s %s", error.message, error.hint)
+
+    def _forget_pool(self) -> None:
+        if self._windows is not None:
+            self._windows.stop()
+            self._windows = None
+        if self._pool_services is not None:
+            self._pool_services.ledger.close()
+            self._pool_services = None
 
     def _tick(self) -> None:
         """Fires first, then children and queue; a fault of one is no fault of the other."""

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from novade_core.catalogue import stream_of
 from novade_core.errors import ConfigurationError, UnknownStream
 from novade_core.schedules import CANARY, ScheduleSpec, Timing
 from novade_core.sections import ApiSettings as ApiSettings
@@ -100,35 +101,11 @@ class Environment(Section):
         raise UnknownStream(f"There is no stream {stream_id!r}; known: {known}.")
 
 
-#: Fields every Salesforce object has, except where DEFAULT_SALESFORCE_STREAMS says otherwise.
-_WITHOUT_DELETES = {"User"}
-
-
 def _stream(stream_id: str, value: StreamSettings, file: Path) -> Stream:
-    source, _, name = stream_id.partition(".")
-    if source != "salesforce" or not name or not name.replace("_", "").isalnum() or name != name.lower():
-        raise ConfigurationError(
-            f"{file}: streams.{stream_id!r}: a stream is named source.name in lower case; known sources: salesforce."
-        )
-    object_name = value.object or "".join(part.capitalize() for part in name.split("_"))
-    return Stream(
-        source=source,
-        name=name,
-        label=value.label or f"Salesforce {object_name}",
-        object_name=object_name,
-        primary_key=("Id",),
-        cursor_field="SystemModstamp",
-        version_field="SystemModstamp",
-        created_field="CreatedDate",
-        deleted_field=None if object_name in _WITHOUT_DELETES else "IsDeleted",
-        delete_mode=value.delete_mode,
-        schema_policy=value.schema_policy,
-        reject_limit=value.reject_limit,
-        overlap_seconds=value.overlap_seconds,
-        fresh_within_minutes=value.fresh_within_minutes,
-        transport=value.transport,
-        fields=value.fields,
-    )
+    try:
+        return stream_of(stream_id, value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{file}: streams.{stream_id!r}: {error.message}", hint=error.hint) from error
 
 
 def _explain(error: ValidationError, file: Path, root: type[BaseModel]) -> ConfigurationError:

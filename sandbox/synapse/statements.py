@@ -399,6 +399,9 @@ def refusal_for(error: duckdb.Error) -> SqlError:
         return SqlError(207, f"Invalid column name '{found[1]}'.")
     if found := re.search(r'does not have a column named "([^"]+)"', text):
         return SqlError(207, f"Invalid column name '{found[1]}'.")
+    if found := re.search(r'with name "?([^"\s]+)"? already exists', text):
+        # Two sessions made it at the same time.
+        return SqlError(2714, f"There is already an object named '{found[1]}' in the database.", 16, 6)
     if "NOT NULL constraint" in text:
         name = re.search(r"failed: (\S+)", text)
         return SqlError(

@@ -1,0 +1,74 @@
+"""What streams each source has, as data: keys, cursors, versions. A new source adds its line to ``SOURCES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from novade_core.errors import ConfigurationError
+from novade_core.sections import StreamSettings
+from novade_core.streams import Stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What a source knows of one of its streams before it is asked."""
+
+    object_name: str  #: as the source says it
+    label: str
+    primary_key: tuple[str, ...]
+    cursor_field: str | None = None  #: None: every sync is a full one
+    version_field: str | None = None  #: the newest wins; None: the later landing does
+    created_field: str | None = None
+    deleted_field: str | None = None
+
+
+#: Salesforce objects that cannot be deleted, so that they have no IsDeleted.
+_WITHOUT_DELETES = {"User"}
+
+
+def _salesforce(name: str, settings: StreamSettings) -> Declared:
+    """Any object; every one has these fields, deletable ones IsDeleted too."""
+    object_name = settings.object or "".join(part.capitalize() for part in name.split("_"))
+    return Declared(
+        object_name=object_name,
+        label=f"Salesforce {object_name}",
+        primary_key=("Id",),
+        cursor_field="SystemModstamp",
+        version_field="SystemModstamp",
+        created_field="CreatedDate",
+        deleted_field=None if object_name in _WITHOUT_DELETES else "IsDeleted",
+    )
+
+
+#: Source -> what it declares of the stream of this name; None where it has none of that name.
+SOURCES: dict[str, Callable[[str, StreamSettings], Declared | None]] = {"salesforce": _salesforce}
+
+
+def stream_of(stream_id: str, settings: StreamSettings) -> Stream:
+    """The stream ``source.name`` as configured. Raises ConfigurationError where no source has it."""
+    source, _, name = stream_id.partition(".")
+    known = ", ".join(SOURCES)
+    if source not in SOURCES or not name or not name.replace("_", "").isalnum() or name != name.lower():
+        raise ConfigurationError(f"a stream is named source.name in lower case; known sources: {known}.")
+    declared = SOURCES[source](name, settings)
+    if declared is None:
+        raise ConfigurationError(f"{source} has no stream {name}.")
+    return Stream(
+        source=source,
+        name=name,
+        label=settings.label or declared.label,
+        object_name=declared.object_name,
+        primary_key=declared.primary_key,
+        cursor_field=declared.cursor_field,
+        version_field=declared.version_field,
+        created_field=declared.created_field,
+        deleted_field=declared.deleted_field,
+        delete_mode=settings.delete_mode,
+        schema_policy=settings.schema_policy,
+        reject_limit=settings.reject_limit,
+        overlap_seconds=settings.overlap_seconds,
+        fresh_within_minutes=settings.fresh_within_minutes,
+        transport=settings.transport,
+        fields=settings.fields,
+    )
