@@ -9,5 +9,6 @@ Map
     __main__      the command line
     process       lock, certificates, secrets, the HTTPS server and its end
     salesforce/   the Salesforce org: schema, seed data, SOQL, REST, Bulk API 2.0, OAuth, faults
+    drift/        the Drift workspace: conversations, messages, people, both pagings, the bulk export, faults
     synapse/      a Synapse dedicated pool: TDS over DuckDB, COPY INTO from Blob Storage, pause and resume, faults
 """

@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .azurite import ACCOUNT, CONTAINER, Azurite, make_key
+from .drift.app import with_drift
+from .drift.workspace import Workspace
 from .salesforce import generate
 from .salesforce.app import make_app
 from .salesforce.catalogue import standard_org
@@ -165,6 +167,12 @@ def open_org(options: Options, about: dict[str, Any], secret: dict[str, str]) ->
     )
 
 
+def open_drift(folder: Path, about: dict[str, Any]) -> Workspace:
+    """The Drift workspace beside the org, with a tenth as many conversations as the org has Contacts."""
+    epoch = int(datetime.fromisoformat(about["epoch"]).replace(tzinfo=UTC).timestamp() * 1000)
+    return Workspace(folder / "drift", size=max(10, about["size"] // 10), seed=about["seed"], epoch=epoch)
+
+
 class Server(uvicorn.Server):
     """uvicorn that says when it listens and ends without raising its signal again."""
 
@@ -238,7 +246,8 @@ def serve(options: Options) -> None:
     pool: Pool | None = None
     endpoint: Endpoint | None = None
     serverless: Endpoint | None = None
-    app = make_app(org)
+    drift = open_drift(folder, about)
+    app = with_drift(make_app(org), drift)
     ports = _known_ports(folder)
     blobs = _blobs(folder, ports.get("azurite", 0)) if options.azure else None
     if options.synapse or options.azure:
@@ -255,7 +264,7 @@ def serve(options: Options) -> None:
 
     def ready() -> None:
         ca_file = str((folder / "ca.pem").resolve())
-        said = _secrets_toml(secret, url, ca_file)
+        said = _secrets_toml(secret, url, ca_file) + drift.secrets_toml(url, ca_file)
         if pool is not None and endpoint is not None and serverless is not None:
             said += _login_toml("warehouse", pool, endpoint)
             said += f'copy_secret = "{blobs.key}"\n' if blobs is not None else ""
