@@ -64,6 +64,12 @@ _pages = {
             url_path="costs",
             help="What does a thousand rows cost, and why did it change?",
         ),
+        st.Page(
+            _HERE / "control" / "views.py",
+            title="Views",
+            url_path="views",
+            help="What can be read without a pool, and is it what has landed?",
+        ),
     ],
 }
 # Streamlit's own sidebar is a list that screen readers cannot follow once it has sections, so ours is drawn here.

@@ -49,7 +49,6 @@ class View:
     state: ViewState
     version: str | None
     files: int
-    sql: str | None
     published_at: datetime | None
     looked_at: datetime
     checked_at: datetime | None
@@ -144,10 +143,12 @@ def expected(connection: Connection, stream: str, seqs: Sequence[int]) -> Expect
 def views(ledger: Ledger) -> tuple[View, ...]:
     """All that were ever looked at, by stream, its view before its external table."""
     of = PublishedView
-    with ledger.read() as connection:
-        rows = connection.execute(select(of.__table__).order_by(of.stream, of.kind.desc(), of.name)).all()
-        newest = _newest(connection, min((r.last_seq for r in rows if r.state == ViewState.CURRENT), default=None))
     names = [name for name in View.__dataclass_fields__ if name not in ("kind", "state")]
+    # Without the statement, which may name thousands of files.
+    columns = [getattr(of, name) for name in ("kind", "state", "last_seq", *names)]
+    with ledger.read() as connection:
+        rows = connection.execute(select(*columns).order_by(of.stream, of.kind.desc(), of.name)).all()
+        newest = _newest(connection, min((r.last_seq for r in rows if r.state == ViewState.CURRENT), default=None))
     made = []
     for row in rows:
         state = ViewState(row.state)
@@ -156,6 +157,12 @@ def views(ledger: Ledger) -> tuple[View, ...]:
             state = ViewState.BEHIND
         made.append(View(kind=Kind(row.kind), state=state, **{name: getattr(row, name) for name in names}))
     return tuple(made)
+
+
+def statement_of(ledger: Ledger, name: str) -> str | None:
+    """The statement that made a view or an external table; None where we made none."""
+    with ledger.read() as connection:
+        return connection.execute(select(PublishedView.sql).where(PublishedView.name == name)).scalar()
 
 
 def _newest(connection: Connection, after: int | None) -> dict[str, int]:

@@ -46,10 +46,17 @@ FIRES = {
     "missed": ("event_busy", "bad"),
 }
 SCHEDULES = {"active": ("event_available", "good"), "paused": ("pause_circle", "mute")}
+VIEWS = {
+    "current": ("check_circle", "good"),
+    "behind": ("update", "warn"),
+    "missing": ("visibility_off", "warn"),
+    "not ours": ("lock", "bad"),
+    "nothing landed": ("radio_button_unchecked", "mute"),
+}
 #: What is odd about something that went well, and what was not done yet.
 MARKS = {"no rows": ("remove_circle", "warn"), "not compared": ("radio_button_unchecked", "mute")}
 SEVERITIES = {"fail": ("error", "bad"), "warn": ("warning", "warn"), "info": ("info", "mute")}
-_ALL = STREAMS | RUNS | BACKFILLS | COMPARISONS | FIRES | SCHEDULES | MARKS | SEVERITIES
+_ALL = VIEWS | STREAMS | RUNS | BACKFILLS | COMPARISONS | FIRES | SCHEDULES | MARKS | SEVERITIES
 
 
 def icon(name: str) -> Markup:
