@@ -19,6 +19,7 @@ from jobs import (
     run_commands,
     schedule_commands,
     view_commands,
+    window_commands,
 )
 from jobs.cli import DONE, FAILED, PARTIAL, EnvironmentOption, JsonOption, emit, errors, instant, say, table, who
 from novade_core.errors import BadWindow
@@ -38,6 +39,7 @@ app.add_typer(backfill_commands.app, name="backfill")
 app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(azure_commands.app, name="azure")
 app.add_typer(price_commands.app, name="price")
+app.add_typer(window_commands.app, name="window")
 app.add_typer(view_commands.app, name="views")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(ledger_app, name="ledger")

@@ -70,6 +70,12 @@ _pages = {
             url_path="views",
             help="What can be read without a pool, and is it what has landed?",
         ),
+        st.Page(
+            _HERE / "control" / "load_windows.py",
+            title="Load windows",
+            url_path="load-windows",
+            help="When is the pool online, for whom, and what does that cost?",
+        ),
     ],
 }
 # Streamlit's own sidebar is a list that screen readers cannot follow once it has sections, so ours is drawn here.

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from novade_core.ledger import leases, windows
 from novade_core.ledger.database import Ledger
-from novade_core.ledger.models import LandedFileRow, LoadWindow, Run, StreamStatus, Usage, WindowState
+from novade_core.ledger.models import LandedFileRow, Lease, LoadWindow, Run, Usage, WindowState
 from novade_core.ledger.totals import add_daily_usage, add_pool_usage
 from novade_core.ledger.windows import Window
 
@@ -127,8 +127,8 @@ def loaded(connection: Connection, since: datetime, until: datetime | None = Non
     ended = [] if until is None else [LandedFileRow.loaded_at <= until]
     rows = connection.execute(
         select(LandedFileRow.stream, LandedFileRow.loaded_by, func.sum(LandedFileRow.rows))
-        # By stream, for the index.
-        .where(LandedFileRow.stream.in_(select(StreamStatus.stream)))
+        # By stream, for the index: each that a run ever worked on has its lease.
+        .where(LandedFileRow.stream.in_(select(Lease.stream)))
         .where(LandedFileRow.loaded_at >= since, *ended)
         .group_by(LandedFileRow.stream, LandedFileRow.loaded_by)
     ).all()

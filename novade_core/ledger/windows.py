@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, or_, select, union, update
@@ -74,6 +74,14 @@ class Waiting:
     #: open: a pool that is resumed again and again for a load that cannot work costs as if it were always on.
     stuck: tuple[str, ...] = ()
     closed: datetime | None = None  #: when the last window closed
+
+    def due(self, gather: timedelta) -> datetime | None:
+        """When a paused pool is resumed for what waits; None where nothing does.
+
+        Files gather anew after each window, also those that it left: one that was ended on purpose must not come back
+        at once.
+        """
+        return None if self.oldest is None else max(self.oldest, self.closed or self.oldest) + gather
 
 
 def waiting(connection: Connection, streams: Collection[str]) -> Waiting:

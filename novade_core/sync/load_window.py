@@ -87,13 +87,11 @@ def decide(facts: Facts, rules: Rules) -> Decision:
 
 
 def _gathering(facts: Facts, rules: Rules) -> Decision:
-    oldest = facts.waiting.oldest
-    if not facts.waiting.streams or oldest is None:
+    oldest, due = facts.waiting.oldest, facts.waiting.due(rules.gather)
+    if not facts.waiting.streams or oldest is None or due is None:
         return Decision(Step.NOTHING, "nothing waits")
     if facts.pool is PoolState.ONLINE:
         return Decision(Step.JOIN, "the pool is online already")
-    # Also after a window that ended with files left: one that was ended on purpose must not come back at once.
-    due = max(oldest, facts.waiting.closed or oldest) + rules.gather
     if facts.now < due:
         return Decision(Step.WAIT, f"files gather until {due:%Y-%m-%d %H:%M} UTC")
     if facts.pool is PoolState.PAUSED:

@@ -13,7 +13,7 @@ from novade_core.ledger import queries, schedules, summaries
 from novade_core.ledger.models import RunState
 from novade_core.monitoring.costs import Cost
 from novade_core.monitoring.freshness import Freshness, FreshState, freshness_of
-from pages.ui import money, page, status, tables, words
+from pages.ui import money, page, status, tables, window_words, words
 from pages.ui.markup import Markup, address, join, link, show, tag
 from pages.ui.tables import Column, Tile
 
@@ -340,6 +340,7 @@ def summary() -> None:
     today = sum(day.loaded for day in totals if day.day == now.date())
     running = len(services.read(queries.open_runs))
     headline(all_lines, today, running, costs.by_day.get(now.date()))
+    window_words.line(services, now)
     metrics(all_lines, totals, costs, now)
     streams_table(all_lines, now)
     findings(now)

@@ -46,6 +46,12 @@ FIRES = {
     "missed": ("event_busy", "bad"),
 }
 SCHEDULES = {"active": ("event_available", "good"), "paused": ("pause_circle", "mute")}
+WINDOWS = {
+    "resuming": ("power_settings_new", "live"),
+    "closing": ("hourglass_bottom", "live"),
+    "pausing": ("bedtime", "live"),
+    "closed": ("check_circle", "good"),
+}
 VIEWS = {
     "current": ("check_circle", "good"),
     "behind": ("update", "warn"),
@@ -56,7 +62,7 @@ VIEWS = {
 #: What is odd about something that went well, and what was not done yet.
 MARKS = {"no rows": ("remove_circle", "warn"), "not compared": ("radio_button_unchecked", "mute")}
 SEVERITIES = {"fail": ("error", "bad"), "warn": ("warning", "warn"), "info": ("info", "mute")}
-_ALL = VIEWS | STREAMS | RUNS | BACKFILLS | COMPARISONS | FIRES | SCHEDULES | MARKS | SEVERITIES
+_ALL = VIEWS | STREAMS | RUNS | BACKFILLS | COMPARISONS | FIRES | SCHEDULES | WINDOWS | MARKS | SEVERITIES
 
 
 def icon(name: str) -> Markup:

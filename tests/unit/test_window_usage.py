@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from novade_core.errors import LeaseLost, RetryableError
-from novade_core.ledger import leases, window_usage, window_views, windows
+from novade_core.ledger import window_usage, window_views, windows
 from novade_core.ledger.database import Ledger, open_ledger
-from novade_core.ledger.models import DailyUsage, LoadWindow, Run, RunState, StreamStatus, Usage, WindowState
+from novade_core.ledger.models import DailyUsage, Lease, LoadWindow, Run, RunState, Usage, WindowState
 from novade_core.ledger.prices import Price
 from novade_core.ledger.totals import POOL
 from novade_core.ledger.window_usage import IDLE, WORKED, factor, seconds_by_day, shares, spread
@@ -65,9 +65,9 @@ def close(ledger: Ledger, window_id: int, *, seconds: int | None = 600, fence: i
     """As whoever holds the lease does; the window was open for ten minutes."""
     if fence is None:
         with ledger.write() as c:
-            held = c.execute(select(leases.Lease.fence).where(leases.Lease.stream == windows.POOL)).scalar()
+            held = c.execute(select(Lease.fence).where(Lease.stream == windows.POOL)).scalar()
             if held is None:
-                c.execute(insert(leases.Lease).values(stream=windows.POOL, fence=1, beat=0))
+                c.execute(insert(Lease).values(stream=windows.POOL, fence=1, beat=0))
         fence = 1
     closed = more.pop("at", NOW + timedelta(seconds=600))
     values = {"state": WindowState.CLOSED, "closed_at": closed, "online_seconds": seconds, "trouble": None} | more
@@ -249,8 +249,7 @@ def taken(world: World) -> None:
 @pytest.mark.parametrize("minute", [66, 70, 72, 74, 76])
 def test_a_window_that_a_crash_interrupts_books_what_an_undisturbed_one_does(world: World, minute: int) -> None:
     with world.ledger.write() as c:
-        c.execute(insert(StreamStatus).values(stream="s.a", source="s", paused=False))
-        c.execute(insert(StreamStatus).values(stream="s.b", source="s", paused=False))
+        c.execute(insert(Lease), [{"stream": name, "fence": 1, "beat": 0} for name in ("s.a", "s.b")])
     world.land("s.a")
     world.land("s.b")
     world.run(minute, each=lambda: taken(world))
