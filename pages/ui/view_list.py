@@ -18,11 +18,11 @@ from pages.ui.page import Services
 from pages.ui.tables import Column
 
 _COLUMNS = (
-    Column("Stream", "nv-tight"),
-    Column("Name", "nv-tight"),
+    Column("Stream"),
     Column("State", "nv-tight"),
     Column("Rows", "nv-right", "As the last check counted them"),
     Column("Expected", "nv-right", "By the warehouse's last count; a dash where some of it is not loaded yet"),
+    Column("Name", "nv-tight nv-extra"),
     Column("Newest row", "nv-tight nv-extra", "When it was changed at the source"),
     Column("Files", "nv-right nv-extra", "That it names, or that lay in its folders when it was made"),
     Column("Version", "nv-tight nv-extra", "Generator and hash of the text"),
@@ -148,13 +148,7 @@ def listed(services: Services, found: Sequence[View], kind: Kind) -> None:
     if kind is Kind.VIEW:
         known = {view.stream for view in found if view.kind is kind}
         rows += [
-            (
-                link(s.label, address("sync"), title=s.id),
-                words.DASH,
-                status.badge(ViewState.MISSING),
-                *[words.DASH] * 7,
-                "",
-            )
+            (link(s.label, address("sync"), title=s.id), status.badge(ViewState.MISSING), *[words.DASH] * 8, "")
             for s in services.environment.streams
             if s.id not in known
         ]
@@ -173,10 +167,10 @@ def _row(services: Services, view: View) -> tuple[Any, ...]:
     rows = words.number(view.rows)
     return (
         link(services.label(view.stream), address("freshness", stream=view.stream), title=view.stream),
-        tag("code", view.name),
         status.badge(view.state.value, title=f"Looked at {words.exact(view.looked_at, zone)}"),
         tag("strong", rows, class_="nv-bad") if differs else rows,
         words.number(view.expected),
+        tag("code", view.name),
         words.when(view.newest_at, now, zone),
         words.number(view.files) if view.version else words.DASH,
         tag("code", view.version) if view.version else words.DASH,
