@@ -96,6 +96,8 @@ def summary(windows: Sequence[Window], book: PriceBook, now: datetime, *, days: 
         return Summary(since=since, days=span)
     costs = [cost_of_window(window, book, since=None, now=now) for window in own]
     known = [cost.euros for cost in costs if cost.euros is not None]
+    # One that is under way and was not resumed yet leaves nothing out.
+    due = [cost for cost, w in zip(costs, own, strict=True) if w.closed_at or cost.online_seconds is not None]
     times = next((times for window in own if (times := factor(window.size)) is not None), None)
     return Summary(
         since=since,
@@ -104,7 +106,7 @@ def summary(windows: Sequence[Window], book: PriceBook, now: datetime, *, days: 
         online_seconds=sum(cost.online_seconds or 0 for cost in costs),
         euros=sum(known, Decimal(0)) if known else None,
         always_on=None if times is None else _always_on(since, now, times, book)[0],
-        unknown=len(costs) - len(known),
+        unknown=sum(cost.euros is None for cost in due),
     )
 
 

@@ -213,16 +213,18 @@ def _waiting(services: Services, found: Standing, now: datetime) -> None:
     show(tables.table(columns, body, caption="What waits for a window"))
 
 
-def _happens(services: Services, found: Standing, waits: Gathered, now: datetime) -> list[Any] | str:
+def _happens(services: Services, found: Standing, waits: Gathered, now: datetime) -> Any:
     if waits.failed_run is not None:
-        return [
+        # In a paragraph, where links are underlined.
+        return tag(
+            "p",
             status.badge("failed"),
             " Opens no window before something new lands: ",
             tables.run_link(waits.failed_run),
             f" failed: {waits.why} ",
             link("Start a run", address("sync", streams=waits.stream)),
             " when the cause is mended.",
-        ]
+        )
     window = found.window
     if window is None:
         due = found.waiting.due(timedelta(minutes=services.environment.pool.gather_minutes))
@@ -230,7 +232,7 @@ def _happens(services: Services, found: Standing, waits: Gathered, now: datetime
             ["Goes with the next window, by ", window_words.at(due, now, services.zone()), "."] if due else words.DASH
         )
     if waits.stream in found.loading:
-        return [status.badge("running")]
+        return [status.badge("running"), " A run works on it."]
     if window.end_asked_at is not None:
         return "Is left for a later window."
     return "Is loaded in this window."

@@ -82,6 +82,8 @@ def _between(services: Services, found: Standing, now: datetime) -> list[Any]:
 def _does(found: Standing, window: Window) -> list[Any]:
     waits, ended = found.waiting, window.end_asked_at is not None
     own = {*waits.streams, *found.loaded.streams}
+    if window.state is WindowState.RESUMING and ended:
+        return [f"was ended by {window.end_asked_by}; the pool is paused again as soon as it is online"]
     if window.state is WindowState.RESUMING:
         left = words.counted(len(waits.streams), "stream")
         return ["waits for the pool to come online", f"; {left} to load" if waits.streams else ""]

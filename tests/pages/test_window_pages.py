@@ -219,6 +219,7 @@ def test_opening_and_ending_ask_once(pool, visit):
     assert ended.end_asked_by == "local"
     assert said == [("open window", "local"), ("end window", "local")]
     assert app.button(key="window_end").disabled
+    assert "was ended by local; the pool is paused again as soon as it is online" in headline(app)
 
 
 def test_what_ended_meanwhile_is_refused_with_a_sentence(pool, visit):

@@ -356,3 +356,5 @@ def test_thirty_days_of_windows() -> None:
     young = summary(found[-2:], BOOK, NOW + timedelta(days=2))
     assert (young.since, young.windows, young.always_on) == (NOW, 2, Decimal("86.40"))
     assert summary([], BOOK, now).euros is None
+    asked = closed(60, hours=24 * 60, closed_at=None, online_seconds=None, resume_asked_at=None, size=None)
+    assert summary([asked, *found], BOOK, now).unknown == 0
