@@ -79,11 +79,12 @@ def check(streams: StreamOption = None, environment: EnvironmentOption = None, a
 
 
 def _open(environment: str | None, wanted: Sequence[str] | None) -> tuple[Desk, Sequence[Stream]]:
+    from jobs.execute import ready
     from novade_core.errors import ConfigurationError
     from novade_core.settings import load_settings
     from novade_core.wiring import build_services
 
-    services = build_services(load_settings(environment))
+    services = build_services(ready(load_settings(environment)))
     known = services.environment.streams
     chosen: list[Stream] = []
     for name in wanted or ():
