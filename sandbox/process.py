@@ -170,7 +170,9 @@ def open_org(options: Options, about: dict[str, Any], secret: dict[str, str]) ->
 def open_drift(folder: Path, about: dict[str, Any]) -> Workspace:
     """The Drift workspace beside the org, with a tenth as many conversations as the org has Contacts."""
     epoch = int(datetime.fromisoformat(about["epoch"]).replace(tzinfo=UTC).timestamp() * 1000)
-    return Workspace(folder / "drift", size=max(10, about["size"] // 10), seed=about["seed"], epoch=epoch)
+    size, seed = max(10, about["size"] // 10), about["seed"]
+    # A journal belongs to one size and seed.
+    return Workspace(folder / f"drift-s{seed}-n{size}", size=size, seed=seed, epoch=epoch)
 
 
 class Server(uvicorn.Server):

@@ -9,8 +9,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from azure.core.exceptions import AzureError
+from azure.storage.blob import ContainerClient
 from starlette.requests import Request
 
+from ..synapse.storage import API_VERSION
 from . import changes, export
 from .faults import FAULTS, SETTINGS
 from .tokens import SCOPES
@@ -28,7 +31,7 @@ def handle(workspace: Workspace, request: Request, name: str, body: bytes) -> tu
     try:
         wanted = json.loads(body or b"{}") if request.method == "POST" else dict(request.query_params)
         return 200, route(workspace, wanted)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AzureError) as error:
         return 400, {"error": f"{type(error).__name__}: {error}"}
 
 
@@ -77,19 +80,26 @@ def records(workspace: Workspace, wanted: Wanted) -> Wanted:
 
 
 def write_export(workspace: Workspace, wanted: Wanted) -> Wanted:
-    """The bulk export into a folder below the sandbox's own, or into a container: ``{name, container_url, key, …}``."""
+    """The bulk export into a folder ``name`` below the sandbox's own, or into ``{container_url, account, key}``.
+
+    Every other key is one of `export.Shape`.
+    """
     given = dict(wanted)
-    name, url, key = str(given.pop("name", "export")), given.pop("container_url", None), given.pop("key", None)
+    name, url = str(given.pop("name", "export")), given.pop("container_url", None)
+    credential = {"account_name": str(given.pop("account", "")), "account_key": str(given.pop("key", ""))}
+    shape = export.Shape(**given)
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ValueError("name takes letters, digits, - and _")
-    target: Any = workspace.folder / "exports" / name
-    if url is not None:
-        from azure.storage.blob import ContainerClient
-
-        target = ContainerClient.from_container_url(str(url), credential=key)
-    shape = export.Shape(**given)
-    files = export.write(workspace, target, shape)
-    return {"target": str(url or target), "files": [vars(f) for f in files]}
+    if url is None:
+        folder = workspace.folder / "exports" / name
+        return {"target": str(folder), "files": [vars(f) for f in export.write(workspace, folder, shape)]}
+    # An address with a shared access signature needs no key.
+    key = credential if credential["account_key"] else None
+    with ContainerClient.from_container_url(
+        str(url), credential=key, api_version=API_VERSION, retry_total=2
+    ) as container:
+        files = export.write(workspace, container, shape)
+    return {"target": str(url).split("?")[0], "files": [vars(f) for f in files]}
 
 
 def stats(workspace: Workspace, wanted: Wanted) -> Wanted:

@@ -142,6 +142,8 @@ def _put(target: Path | Container, name: str, data: bytes) -> None:
     if not isinstance(target, Path):
         target.upload_blob(name, data, overwrite=True)
         return
-    path = target / name
+    path = (target / name).resolve()
+    if not path.is_relative_to(target.resolve()):
+        raise ValueError(f"{name} leads out of the folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)

@@ -22,6 +22,7 @@ import uvicorn
 from sandbox.drift import export, seed
 from sandbox.drift.app import make_app, with_drift
 from sandbox.drift.workspace import Workspace
+from tests.azurite import ACCOUNT, azurite
 
 EPOCH = 1_700_000_000_000
 
@@ -335,15 +336,29 @@ def test_the_export_holds_every_record(drift, tmp_path, form):
 
 
 def test_the_export_goes_into_a_container(drift):
-    class Kept(dict):
-        def upload_blob(self, name, data, *, overwrite):
-            assert overwrite
-            self[name] = data
+    service = azurite()
+    service.service.create_container("drift-drop")
+    there = {"container_url": f"{service.endpoint()}/drift-drop", "account": ACCOUNT, "key": service.key}
+    files = drift.control("export", {**there, "prefix": "in/", "gzip": True})["files"]
+    container = service.service.get_container_client("drift-drop")
+    assert {b.name for b in container.list_blobs()} == {f["name"] for f in files}
+    rows = gzip.decompress(container.download_blob("in/conversations-00000.jsonl.gz").readall()).decode().splitlines()
+    assert len(rows) == 300
+    refused = requests.post(
+        f"{drift.url}/_sandbox/drift/export", json={**there, "container_url": there["container_url"] + "no"}, timeout=9
+    )
+    assert refused.status_code == 400
+    assert "ResourceNotFoundError" in refused.json()["error"]
 
-    kept = Kept()
-    files = export.write(drift.workspace, kept, export.Shape(truncated="users"))
-    assert set(kept) == {f.name for f in files}
-    assert drift.control("export", {"name": "once"})["files"][0]["rows"] == 300
+
+def test_the_export_goes_into_a_folder_and_may_end_early(drift):
+    files = drift.control("export", {"name": "once", "prefix": "", "truncated": "users"})["files"]
+    folder = drift.workspace.folder / "exports" / "once"
+    assert {f.name for f in folder.iterdir()} == {f["name"] for f in files}
+    with pytest.raises(json.JSONDecodeError):
+        json.loads((folder / "users-00000.jsonl").read_text().splitlines()[-1])
+    for climbing in ({"name": "../out"}, {"prefix": "../../"}, {"prefix": "/tmp/"}):
+        assert requests.post(f"{drift.url}/_sandbox/drift/export", json=climbing, timeout=9).status_code == 400
 
 
 def test_other_addresses_are_left_to_the_other_application(drift):
