@@ -77,8 +77,8 @@ def shares(took: Mapping[int, int], *, most: int, times: int) -> dict[int, int]:
     found: dict[int, int] = {}
     for run_id, ms in sorted(took.items()):
         done += ms * times
-        # By running sums, so that what is cut off is less than a second of all of them.
-        until = done // 1000 if total <= most * 1000 else most * done // total
+        # By running sums, so that all of them together are rounded once.
+        until = (done + 500) // 1000 if total <= most * 1000 else most * done // total
         found[run_id] = until - given
         given = until
     return found

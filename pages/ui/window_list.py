@@ -90,7 +90,7 @@ def _table(services: Services, found: Sequence[Window], costs: dict[int, WindowC
         Column("Opened", "nv-tight"),
         Column("Online", "nv-right nv-extra", "For us, from the resume to the pause"),
         Column("Loads", "nv-right nv-extra", "Runs that it asked for"),
-        Column("Rows", "nv-right"),
+        Column("Rows", "nv-right", "Of the landed files that it loaded"),
         Column("EUR", "nv-right"),
         Column("Always on", "nv-right nv-extra", "EUR of the same pool, always on since the window before closed"),
         Column("Why it was opened", "nv-wide nv-extra"),
