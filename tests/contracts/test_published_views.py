@@ -170,6 +170,16 @@ def test_a_check_finds_rows_that_the_warehouse_has_not_and_books_what_it_read(sh
     assert (view.rows, view.expected, view.trouble) == (3, None, None), "what waits for the warehouse has no count"
 
 
+def test_where_the_pools_counter_lags_a_check_is_booked_with_the_least(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.land(THING, row("a", 1))
+    publish.apply(shop.desk, [THING])
+    monkeypatch.setattr(shop.remote.pool, "process", lambda megabytes: None)
+    (view, _) = publish.check(shop.desk, [THING])
+    assert (view.rows, view.bytes_processed) == (1, 10_000_000)
+
+
 def test_troubles_of_a_check_are_sentences(shop: Shop) -> None:
     shop.land(THING, row("a", 1))
     publish.apply(shop.desk, [THING])
