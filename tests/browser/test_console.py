@@ -10,14 +10,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
+from novade_core.ledger.models import WindowState
 from novade_core.settings import PROJECT
-from tests.pages import seed, seed_money, seed_schedules
+from tests.pages import seed, seed_money, seed_schedules, seed_windows
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
@@ -39,13 +41,19 @@ class Console:
     """A served console over a seeded ledger."""
 
     def __init__(self, home: Path, *, hostile: bool) -> None:
-        seed.configure(home, hostile=hostile)
+        seed_windows.configure(home, hostile=hostile)
         ledger = seed.ledger_at(home)
+        now = datetime.now(UTC)
+        seed_windows.past(ledger, now - timedelta(hours=30))
+        seed_windows.past(ledger, now - timedelta(hours=6), trouble=seed.HOSTILE if hostile else None)
+        seed_windows.stuck(ledger, now, stream="task", said=seed.HOSTILE if hostile else "A column is gone.")
         self.ids = seed.failed(ledger, message=seed.HOSTILE if hostile else None)
         seed.backfilled(ledger)
         odd = (seed_schedules.spec(seed.HOSTILE[:100]),) if hostile else ()
         seed_schedules.scheduled(ledger, trouble=tuple(seed_schedules.TROUBLE), more=odd)
         seed_money.all_of_it(ledger, self.ids["case"], text=seed.HOSTILE if hostile else None)
+        who = seed.HOSTILE if hostile else "bob (SSMS)"
+        seed_windows.under_way(ledger, now, WindowState.CLOSING, others=[who])
         ledger.close()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -164,12 +172,15 @@ def views(console: Console) -> dict[str, str]:
         "costs": "/costs",
         "costs of a stream": "/costs?stream=salesforce.contact",
         "price": "/costs?view=price&meter=process.cpu_ms",
+        "load windows": "/load-windows",
+        "one load window": "/load-windows?window=2",
     }
 
 
 VIEWS = (
     "overview", "sync", "backfills", "schedules", "one schedule", "edited schedule", "runs", "failed run",
     "running run", "freshness", "one age", "reconciliation", "one comparison", "costs", "costs of a stream", "price",
+    "load windows", "one load window",
 )  # fmt: skip
 
 
@@ -261,6 +272,7 @@ def test_markup_in_data_is_text(browser, hostile):
         "/freshness",
         "/reconciliation?stream=salesforce.contact",
         "/costs",
+        "/load-windows",
         f"/runs?run={hostile.ids['failed']}",
         f"/runs?run={hostile.ids['partial']}",
     ):
