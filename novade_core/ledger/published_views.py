@@ -148,7 +148,8 @@ def views(ledger: Ledger) -> tuple[View, ...]:
     columns = [getattr(of, name) for name in ("kind", "state", "last_seq", *names)]
     with ledger.read() as connection:
         rows = connection.execute(select(*columns).order_by(of.stream, of.kind.desc(), of.name)).all()
-        newest = _newest(connection, min((r.last_seq for r in rows if r.state == ViewState.CURRENT), default=None))
+        current = [row.last_seq for row in rows if row.state == ViewState.CURRENT and row.kind == Kind.VIEW]
+        newest = _newest(connection, min(current, default=None))
     made = []
     for row in rows:
         state = ViewState(row.state)

@@ -28,7 +28,7 @@ _COLUMNS = (
     Column("Version", "nv-tight nv-extra", "Generator and hash of the text"),
     Column("Checked", "nv-tight nv-extra"),
     Column("Read by the check", "nv-right nv-extra", "Data processed, which is billed"),
-    Column("", "nv-tight", "The statement that made it"),
+    Column("SQL", "nv-tight", "The statement that made it"),
 )
 _NEEDED = (ViewState.NOT_OURS, ViewState.MISSING, ViewState.BEHIND)
 _PERIODS = {"daily": "a day", "weekly": "a week", "monthly": "a month"}
@@ -193,7 +193,8 @@ def draw_sql(services: Services, name: str) -> None:
     told = words.when(found.published_at, services.now(), services.zone()) if found is not None else words.DASH
     status.headline(tag("code", name), " was published ", told, ".")
     if len(text) <= _DRAWN:
-        st.code(text, language="sql", wrap_lines=True)
+        # Streamlit's colours of SQL are too pale to be read by everybody.
+        st.code(text, language=None, wrap_lines=True)
     else:
         show(tag("p", f"Its statement has {len(text):,} characters.", class_="nv-aside"))
     st.download_button(
