@@ -170,7 +170,7 @@ def listed(services: Services, chosen: Sequence[Line], now: datetime) -> None:
         Column("State"),
         Column("Source", "nv-right"),
         Column("Landing", "nv-tight nv-extra", "Rows that have landed and are not in the warehouse"),
-        Column("Warehouse", "nv-right"),
+        Column(services.engine, "nv-right", "Rows of the table that are not marked as deleted"),
         Column("Difference", "nv-right"),
         Column("Compared", "nv-tight"),
         Column("What it said", "nv-wide nv-extra"),

@@ -37,7 +37,7 @@ def draw(services: Services, stream: str) -> None:
     )  # fmt: skip
     waiting = services.read(comparisons_of.waiting, streams=(stream,)).get(stream)
     months = services.read(comparisons_of.by_month, stream=stream)
-    legs(newest, waiting)
+    legs(newest, waiting, services.engine)
     if newest.state is not ComparisonState.EQUAL:
         keys(services, newest)
         repair(services, stream, newest, waiting)
@@ -45,14 +45,14 @@ def draw(services: Services, stream: str) -> None:
     history(services, found)
 
 
-def legs(newest: Compared, waiting: Waiting | None) -> None:
+def legs(newest: Compared, waiting: Waiting | None, engine: str) -> None:
     """Source, landing, warehouse."""
     status.section("Three legs", status.verdict(newest.state.value, newest.sentence))
     body = [
         ("Source", words.number(newest.source_count), "counted there at the end of the run"),
         ("Landing", words.DASH, f"{comparison_list.landing(waiting)}; its keys are not compared yet"),
-        ("Warehouse", words.number(newest.warehouse_count), "rows of the table that are not marked as deleted"),
-        (tag("strong", "Difference"), tag("strong", signed(newest.difference)), "warehouse less source"),
+        (engine, words.number(newest.warehouse_count), "rows of the table that are not marked as deleted"),
+        (tag("strong", "Difference"), tag("strong", signed(newest.difference)), f"{engine} less source"),
     ]
     columns = (Column("Leg", "nv-tight"), Column("Records", "nv-right"), Column("What it is", "nv-wide"))
     show(tables.table(columns, body, caption="Source, landing and warehouse"))
@@ -144,7 +144,7 @@ def _table(services: Services, found: Any, caption: str) -> Any:
         Column("Window", "nv-tight"),
         Column("State"),
         Column("Source", "nv-right"),
-        Column("Warehouse", "nv-right"),
+        Column(services.engine, "nv-right"),
         Column("Difference", "nv-right"),
         Column("Compared", "nv-tight"),
         Column("Run", "nv-extra"),

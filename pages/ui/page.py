@@ -24,6 +24,9 @@ from pages.ui.markup import show, tag
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+#: Where files land, and where tables are, as people say it.
+_LANDINGS = {"folder": "Folder", "azure_blob": "Azure Blob"}
+ENGINES = {"duckdb": "DuckDB", "synapse": "Synapse"}
 #: Seconds between refreshes while something runs, and while nothing does.
 LIVE, IDLE = 2.0, 30.0
 
@@ -71,6 +74,11 @@ class Services:
     def zone(self) -> tzinfo:
         """The viewer's time zone."""
         return words.zone_of(st.context.timezone)
+
+    @property
+    def engine(self) -> str:
+        """The warehouse by name: Synapse or DuckDB."""
+        return ENGINES[self.environment.warehouse.kind]
 
     def label(self, subject: str) -> str:
         """A stream as people say it."""
@@ -143,6 +151,7 @@ def environment_badge(environment: Environment) -> None:
             "div",
             tag("strong", environment.label),
             tag("span", f"environment {environment.name}"),
+            tag("span", f"{_LANDINGS[environment.landing.kind]} to {ENGINES[environment.warehouse.kind]}"),
             class_=f"nv-environment nv-env-{environment.colour}",
             role="note",
             aria_label=f"Environment {environment.label}",
