@@ -63,7 +63,12 @@ class Serverless:
     """The pool of an environment. Each method connects by itself, or in one ``session`` around several."""
 
     def __init__(self, settings: ServerlessSettings, landing: LandingSettings) -> None:
-        """Raises ConfigurationError where the landing is none that a serverless pool can read."""
+        """Raises ConfigurationError where the pool is not named, or the landing is none that it can read."""
+        if not settings.server or not settings.database:
+            raise ConfigurationError(
+                "Views need serverless.server and serverless.database.",
+                hint="Name the endpoint, such as acme-ondemand.sql.azuresynapse.net, and a database on it.",
+            )
         if landing.kind != "azure_blob" or not landing.account:
             raise ConfigurationError(
                 f"Views need the landing in Azure Blob Storage, with its account named; this one is {landing.kind}.",
@@ -71,7 +76,7 @@ class Serverless:
             )
         endpoint: Literal["blob", "dfs"] = "blob" if landing.location_endpoint == "blob" else "dfs"
         self._settings = settings
-        self._server = settings.server or ""
+        self._server = settings.server
         self._place = external_views.location(
             landing.account, landing.container, prefix=landing.prefix, endpoint=endpoint
         )
@@ -206,8 +211,7 @@ class Serverless:
     def _told(self, refused: Refused) -> NovadeError:
         """One of our errors in the words of the section serverless; what the pool says of files is kept."""
         which = f"error {refused.number}" if refused.number else f"SQLSTATE {refused.state}"
-        server, said = self._server, redacted(re.sub(r"^(\[[^\]]*\])+", "", refused.text)).strip()
-        said = re.sub(r"\s*\(\d+\) \(SQL\w+\)$", "", said)[:300].rstrip(".")
+        server, said = self._server, _said(refused.text)
         if refused.number == 4060:
             return ConfigurationError(
                 f"{server} has no database {self._settings.database}, or does not let us into it.",
@@ -234,6 +238,16 @@ class Serverless:
             hint="docs/azure.md lists what views need: grants of ours, and the workspace's on the storage.",
             origin="warehouse",
         )
+
+
+def _said(text: str) -> str:
+    """The pool's words about files, columns and rights, without the driver's frame and without values of records."""
+    plain = re.sub(r"\s*\(\d+\) \(SQL\w+\)$", "", re.sub(r"^(\[[^\]]*\])+", "", redacted(text)).strip())
+
+    def kept(found: re.Match[str]) -> str:
+        return found[0] if found[1] or "/" in found[2] else "'…'"
+
+    return re.sub(r"((?:column|type|path|object) )?'([^']*)'", kept, plain, flags=re.IGNORECASE)[:300].rstrip(".")
 
 
 _OBJECTS = (
