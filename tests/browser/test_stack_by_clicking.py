@@ -39,7 +39,7 @@ def stack(tmp_path: Path) -> Iterator[tuple[Home, str]]:
     sandbox.start(environment, parent=os.getpid())
     sandbox.control(environment, "POST", "/_sandbox/synapse/settings", FAST)
     # A load takes whole seconds of the pool, as a real one does.
-    sandbox.control(environment, "POST", "/_sandbox/synapse/faults", {"slow": {"seconds": 0.2}})
+    sandbox.control(environment, "POST", "/_sandbox/synapse/faults", {"slow": {"seconds": 0.2, "times": 1000}})
     home = Home.open(tmp_path)
     with console(home) as url:
         yield home, url
