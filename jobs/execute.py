@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 from jobs import sandbox
 from novade_core.errors import LeaseHeld, NovadeError
+from novade_core.ledger.models import RunState
 from novade_core.settings import PROJECT, Environment, load_settings
 from novade_core.wiring import Services, utc_now
 
 if TYPE_CHECKING:
     from novade_core.sync.tools import Observer, Outcome
+
+
+#: Ends of runs after which the views over the landing zone have something new to show.
+_ARRIVED = (RunState.SUCCEEDED, RunState.PARTIAL, RunState.LANDED)
 
 
 def code_version() -> str:
@@ -45,6 +50,7 @@ def perform(services: Services, run_id: int, observer: Observer | None = None, *
     from novade_core.ledger import leases
     from novade_core.ledger.queue import claim, is_queued
     from novade_core.ledger.writer import RunWriter
+    from novade_core.sync import publish
     from novade_core.sync.engine import Execution
 
     lease_seconds = services.environment.worker.lease_seconds
@@ -74,4 +80,7 @@ def perform(services: Services, run_id: int, observer: Observer | None = None, *
     if as_worker:
         # A cancel ends the run where it stands, a stop of the worker leaves it to be gone on with; not in a COMMIT.
         signal.signal(signal.SIGTERM, lambda *_: execution.pulse.interrupt())
-    return execution.perform()
+    outcome = execution.perform()
+    if outcome.state in _ARRIVED:
+        publish.refresh(services, services.environment.stream(run.subject))
+    return outcome
