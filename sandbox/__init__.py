@@ -9,6 +9,7 @@ Map
     __main__      the command line
     process       lock, certificates, secrets, the HTTPS server and its end
     salesforce/   the Salesforce org: schema, seed data, SOQL, REST, Bulk API 2.0, OAuth, faults
+    amplitude/    two Amplitude projects: export, charts, taxonomy, the native destination into blobs, faults
     drift/        the Drift workspace: conversations, messages, people, both pagings, the bulk export, faults
     synapse/      a Synapse dedicated pool: TDS over DuckDB, COPY INTO from Blob Storage, pause and resume, faults
 """

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +25,9 @@ import uvicorn
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from .amplitude.app import with_amplitude
+from .amplitude.generate import Shape
+from .amplitude.project import Amplitude
 from .azurite import ACCOUNT, CONTAINER, Azurite, make_key
 from .drift.app import with_drift
 from .drift.workspace import Workspace
@@ -175,6 +178,15 @@ def open_drift(folder: Path, about: dict[str, Any]) -> Workspace:
     return Workspace(folder / f"drift-s{seed}-n{size}", size=size, seed=seed, epoch=epoch)
 
 
+def open_amplitude(folder: Path, about: dict[str, Any], secret: str) -> Amplitude:
+    """Both Amplitude projects beside the org, from two weeks before its "now": an event an hour for 100 Contacts."""
+    first = datetime.fromisoformat(about["epoch"]).replace(minute=0, second=0, microsecond=0, tzinfo=UTC)
+    shape = Shape(
+        seed=about["seed"], events_per_hour=max(10, about["size"] // 100), first_hour=first - timedelta(days=14)
+    )
+    return Amplitude(shape, secret, cache=folder / "amplitude")
+
+
 class Server(uvicorn.Server):
     """uvicorn that says when it listens and ends without raising its signal again."""
 
@@ -249,7 +261,8 @@ def serve(options: Options) -> None:
     endpoint: Endpoint | None = None
     serverless: Endpoint | None = None
     drift = open_drift(folder, about)
-    app = with_drift(make_app(org), drift)
+    amplitude = open_amplitude(folder, about, secret["consumer_secret"])
+    app = with_amplitude(with_drift(make_app(org), drift), amplitude)
     ports = _known_ports(folder)
     blobs = _blobs(folder, ports.get("azurite", 0)) if options.azure else None
     if options.synapse or options.azure:
@@ -267,6 +280,7 @@ def serve(options: Options) -> None:
     def ready() -> None:
         ca_file = str((folder / "ca.pem").resolve())
         said = _secrets_toml(secret, url, ca_file) + drift.secrets_toml(url, ca_file)
+        said += amplitude.secrets_toml(url, ca_file)
         if pool is not None and endpoint is not None and serverless is not None:
             said += _login_toml("warehouse", pool, endpoint)
             said += f'copy_secret = "{blobs.key}"\n' if blobs is not None else ""

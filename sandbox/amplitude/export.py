@@ -13,7 +13,7 @@ from .http import Asked, Refused, Reply
 from .project import Amplitude, Project
 
 #: Packed bytes of a line, measured over the generator's own; estimates the size of an export before it is made.
-PACKED_BYTES = 560
+PACKED_BYTES = 375
 
 
 def hour_of(text: str) -> int:
