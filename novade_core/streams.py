@@ -60,7 +60,7 @@ class Column:
     name: str
     type: ColumnType
     length: int | None = None  #: characters, for TEXT
-    precision: int | None = None  #: digits in all, for DECIMAL
+    precision: int | None = None  #: digits in all, for DECIMAL; 6 for a TIMESTAMP finer than milliseconds
     scale: int | None = None  #: digits after the point, for DECIMAL
     note: str = ""  #: what people should know, such as "formula: changes do not move SystemModstamp"
 
@@ -199,6 +199,27 @@ class TextFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JsonLines:
+    """Records as JSON objects on disk, one a line: UTF-8, LF, no line empty or above 16 MiB, no raw control character.
+
+    Which value becomes which text is said in ``sync.reading``.
+    """
+
+    path: Path
+    fields: tuple[str, ...]  #: names of columns; what is absent is NULL
+    as_json: frozenset[str] = frozenset()  #: of them, those whose strings keep their quotes
+    rest: str | None = None  #: of them, the one that takes whatever has another name, as a JSON object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A record that a source could not even hand over."""
+
+    reason: str
+    record: str  #: as much of it as people need to find it
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """What a source hands over: up to some ten thousand records, every value still text.
 
@@ -210,10 +231,16 @@ class Batch:
     from here. None means that the window ends with this batch.
     """
 
-    text: TextFile
+    text: TextFile | JsonLines
     resume: Mapping[str, Any] | None
     rows: int  #: as the source announced them; a file with another number is broken
     bytes_in: int = 0  #: received from the source for this batch
+    refused: tuple[Refused, ...] = ()  #: beside the ``rows`` of the file
+
+    @property
+    def records(self) -> int:
+        """All that was read, taken or not."""
+        return self.rows + len(self.refused)
 
 
 class WindowCount(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ import duckdb
 
 from novade_core.errors import ConfigurationError, StorageRefused, TransferBroken
 from novade_core.rowhash import key_hash_duckdb, quote, quote_path, row_hash_duckdb
-from novade_core.streams import Batch, Column, ColumnType, Stream, TextFile, WindowCount, piece
+from novade_core.streams import Batch, Column, ColumnType, JsonLines, Stream, TextFile, WindowCount, piece
+from novade_core.sync import reading
 from novade_core.sync.typed import typed
 
-#: A record can hold many long text areas, and DuckDB wants to know the longest line beforehand.
-_LONGEST_LINE = 16 << 20
-#: The whole row, under a name that no source's column has.
-_ROW = "_novade_row"
+#: Rows of one Parquet row group that is written from Arrow.
+_ROW_GROUP = 50_000
 #: An hour in the unit of timestamp versions.
 _HOUR = 3_600_000_000
 
@@ -77,18 +76,17 @@ class ChunkWriter:
         Raises TransferBroken where the file is malformed or holds fewer records than announced.
         """
         path = self._scratch / f"{self._name}-{chunk:05d}{f'-{part}' if part else ''}.parquet"
-        typed_rows = f"({self._typed_select(self._read(batch.text))})"
+        typed_rows = f"({self._typed_select(reading.table_of(batch.text))})"
         listed = ", ".join(self._landed(c) for c in self.columns)
         try:
-            written = self._c.execute(
-                f"COPY (SELECT {listed}, _novade_source_version, {self._hash} AS _novade_row_hash, "
+            rows = self._copy(
+                f"SELECT {listed}, _novade_source_version, {self._hash} AS _novade_row_hash, "
                 f"CAST(_novade_deleted_at AS TIMESTAMP_MS) AS _novade_deleted_at, "
                 f"CAST({piece(self.run_id, chunk)} AS BIGINT) AS _novade_piece, "
                 f"CAST({part << 32} AS BIGINT) + row_number() OVER () AS _novade_place "
-                f"FROM {typed_rows} WHERE NOT _bad) "
-                f"TO {_text(str(path))} (FORMAT parquet, COMPRESSION snappy)"
-            ).fetchone()
-            rows = int(written[0]) if written else 0
+                f"FROM {typed_rows} WHERE NOT _bad",
+                path,
+            )
             # Only where some are missing is the batch read again, for the rows that could not be typed.
             rejected, rejects = (0, []) if rows == batch.rows else self._rejects(batch.text, keep)
         except duckdb.InvalidInputException as error:
@@ -105,6 +103,8 @@ class ChunkWriter:
             raise TransferBroken(
                 f"A batch of {self.stream.label} announces {batch.rows:,} records and holds {rows + rejected:,}."
             )
+        rejected += len(batch.refused)
+        rejects = [*rejects, *({"column": "", "columns": [""], **asdict(refused)} for refused in batch.refused)][:keep]
         low, high, hours = self._statistics(path) if rows else (None, None, [])
         if rows == 0:
             path.unlink(missing_ok=True)
@@ -118,26 +118,38 @@ class ChunkWriter:
             hours=hours,
         )
 
-    @staticmethod
-    def _read(text: TextFile) -> str:
-        """The batch's file as a table function; every column text, nothing guessed.
+    def _copy(self, select: str, path: Path) -> int:
+        """Write rows as Parquet, answer how many."""
+        if not any(_is_fine(column) for column in self.columns):
+            written = self._c.execute(
+                f"COPY ({select}) TO {reading.sql_text(str(path))} (FORMAT parquet, COMPRESSION snappy)"
+            ).fetchone()
+            return int(written[0]) if written else 0
+        # INT96 is the one form of microseconds that a dedicated pool reads, and DuckDB writes none.
+        import pyarrow.parquet
 
-        Never with ``parallel=false``: DuckDB 2.0 then leaves out, without a word, a last record
-        whose quotation is not closed.
-        """
-        columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in text.header)
-        quoted = "true" if text.quoted_empty_is_null else "false"
-        return (
-            f"read_csv({quote_path(str(text.path))}, auto_detect=false, header=true, columns={{{columns}}}, delim=',', "
-            f"quote='\"', escape='\"', nullstr='', allow_quoted_nulls={quoted}, new_line='\\n', strict_mode=true, "
-            f"max_line_size={_LONGEST_LINE}, buffer_size={_LONGEST_LINE * 2}) {_ROW}"
-        )
+        rows = 0
+        batches = self._c.execute(select).to_arrow_reader(_ROW_GROUP)
+        try:
+            with pyarrow.parquet.ParquetWriter(
+                path, batches.schema, compression="snappy", use_deprecated_int96_timestamps=True
+            ) as file:
+                for batch in batches:
+                    rows += batch.num_rows
+                    file.write_batch(batch)
+        except OSError as error:
+            raise StorageRefused(
+                f"A chunk of {self.stream.label} cannot be written to {self._scratch}: {error.strerror or error}."
+            ) from error
+        return rows
 
     @staticmethod
     def _landed(column: Column) -> str:
-        """TIMESTAMP(MILLIS) in Parquet: a dedicated pool reads no MICROS."""
+        """TIMESTAMP(MILLIS) in Parquet, INT96 where it is finer: a dedicated pool reads no MICROS."""
         name = quote(column.name)
-        return f"CAST({name} AS TIMESTAMP_MS) AS {name}" if column.type is ColumnType.TIMESTAMP else name
+        if column.type is not ColumnType.TIMESTAMP or _is_fine(column):
+            return name
+        return f"CAST({name} AS TIMESTAMP_MS) AS {name}"
 
     def _typed_select(self, source: str) -> str:
         """The typed rows of ``source``, with version, delete mark and whether something could not be taken.
@@ -176,20 +188,27 @@ class ChunkWriter:
         """Without these a record has no place in the warehouse."""
         return [*self.stream.primary_key, *([self.stream.version_field] if self.stream.version_field else [])]
 
-    def _rejects(self, text: TextFile, keep: int) -> tuple[int, list[Mapping[str, Any]]]:
+    def _rejects(self, text: TextFile | JsonLines, keep: int) -> tuple[int, list[Mapping[str, Any]]]:
         """How many records cannot be taken, and the first of them with the columns that are to blame."""
         cases = [
-            f"CASE WHEN {quote(n)} IS NOT NULL AND {e.bad} THEN [{_text(n)}, {_text(e.reason)}] END"
+            f"CASE WHEN {quote(n)} IS NOT NULL AND {e.bad} "
+            f"THEN [{reading.sql_text(n)}, {reading.sql_text(e.reason)}] END"
             for n, e in self._expressions.items()
             if e.bad
         ]
-        cases += [f"CASE WHEN {quote(n)} IS NULL THEN [{_text(n)}, 'is missing'] END" for n in self._needed()]
+        cases += [
+            f"CASE WHEN {quote(n)} IS NULL THEN [{reading.sql_text(n)}, 'is missing'] END" for n in self._needed()
+        ]
+        if no_record := reading.is_no_record(text):
+            cases = [f"CASE WHEN {no_record} THEN ['', 'is no JSON object'] END"] + [
+                f"CASE WHEN NOT {no_record} THEN {case} END" for case in cases
+            ]
         blame = f"list_filter([{', '.join(cases)}], lambda why: why IS NOT NULL)"
         [(number,)] = self._c.execute(
-            f"SELECT count(*) FILTER (WHERE len({blame}) > 0) FROM {self._read(text)}"
+            f"SELECT count(*) FILTER (WHERE len({blame}) > 0) FROM {reading.table_of(text)}"
         ).fetchall()
         rows = self._c.execute(
-            f"SELECT CAST({_ROW} AS VARCHAR), {blame} AS blame FROM {self._read(text)} "
+            f"SELECT {reading.whole(text)}, {blame} AS blame FROM {reading.table_of(text)} "
             f"WHERE len(blame) > 0 LIMIT {keep}"
         ).fetchall()
         return number, [
@@ -234,8 +253,8 @@ class ChunkWriter:
         return datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
 
 
-def _text(name: str) -> str:
-    return "'" + name.replace("'", "''") + "'"
+def _is_fine(column: Column) -> bool:
+    return column.type is ColumnType.TIMESTAMP and column.precision == 6
 
 
 def rejects_as_lines(rejects: Sequence[Mapping[str, Any]]) -> bytes:

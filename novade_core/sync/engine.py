@@ -311,10 +311,10 @@ class Execution:
                         pulse.check()
                         if batch is None:
                             return chunk
-                        extract.rows += batch.rows
+                        extract.rows += batch.records
                         extract.size += batch.bytes_in
                         self.tally.bytes_in += batch.bytes_in
-                        self.tally.read += batch.rows
+                        self.tally.read += batch.records
                         with land.working():
                             land.size += self._land(plan, index, window, batch, writer, chunk)
                         land.rows += batch.rows

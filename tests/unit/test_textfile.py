@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from novade_core.sources.textfile import write_text
 from novade_core.streams import TextFile
-from novade_core.sync.chunks import ChunkWriter
+from novade_core.sync import reading
 
 
 def read(text: TextFile) -> list[tuple[str | None, ...]]:
     with duckdb.connect(config={"threads": "1"}) as connection:
-        return connection.execute(f"SELECT * FROM {ChunkWriter._read(text)}").fetchall()
+        return connection.execute(f"SELECT * FROM {reading.table_of(text)}").fetchall()
 
 
 def test_the_file_is_what_the_format_says(tmp_path):
