@@ -76,6 +76,12 @@ STATIC = {
     "sys.database_role_members": "SELECT CAST(hash(lower(body->>'role')) % 1000000 + 5 AS INTEGER) AS "
     "role_principal_id, CAST(hash(lower(body->>'member')) % 1000000 + 5 AS INTEGER) AS member_principal_id "
     "FROM pool.named WHERE kind = 'member'",
+    "sys.database_permissions": "SELECT CAST(hash(lower(n.body->>'to')) % 1000000 + 5 AS INTEGER) AS "
+    "grantee_principal_id, n.body->>'permission' AS permission_name, n.body->>'kind' AS class_desc, "
+    "CASE n.body->>'kind' WHEN 'DATABASE' THEN 0 WHEN 'SCHEMA' THEN 3 ELSE 1 END AS class, "
+    "CASE n.body->>'kind' WHEN 'DATABASE' THEN 0 WHEN 'SCHEMA' THEN s.schema_id END AS major_id, "
+    "'G' AS state, 'GRANT' AS state_desc FROM pool.named n "
+    "LEFT JOIN pool.schemas s ON lower(s.name) = lower(n.body->>'target') WHERE n.kind = 'grant'",
     "sys.workload_management_workload_groups": "SELECT name FROM pool.named WHERE kind = 'workload group'",
     "sys.workload_management_workload_classifiers": "SELECT name, body->>'WORKLOAD_GROUP' AS group_name "
     "FROM pool.named WHERE kind = 'workload classifier'",
@@ -119,10 +125,6 @@ _DATABASES = pa.schema(
 _SIZES = pa.schema(
     [("object_id", pa.int32()), ("pdw_node_id", pa.int32()), ("distribution_id", pa.int32()),
      ("index_id", pa.int32()), ("row_count", pa.int64())]
-)  # fmt: skip
-_PERMISSIONS = pa.schema(
-    [("grantee_principal_id", pa.int32()), ("permission_name", pa.string()), ("class_desc", pa.string()),
-     ("state_desc", pa.string())]
 )  # fmt: skip
 
 #: Views that need VIEW DATABASE STATE.
@@ -176,13 +178,6 @@ def dynamic(engine: Engine, name: str) -> pa.Table | None:
         return pa.Table.from_pylist(rows, _DATABASES)
     if name in ("sys.dm_pdw_nodes_db_partition_stats", "sys.partitions"):
         return pa.Table.from_pylist(_sizes(engine), _SIZES)
-    if name == "sys.database_permissions":
-        rows = [
-            {"grantee_principal_id": 0, "permission_name": g["permission"], "class_desc": g["kind"],
-             "state_desc": "GRANT"}
-            for g in pool.catalog.all_named("grant").values()
-        ]  # fmt: skip
-        return pa.Table.from_pylist(rows, _PERMISSIONS)
     return None
 
 
