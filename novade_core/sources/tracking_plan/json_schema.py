@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from .model import TYPES, Property, unreadable
+from .model import MAX_PROPERTIES, TYPES, Property, unreadable
 
 #: Deeper plans are refused: vendors allow three levels, and a schema that refers to itself has no end.
 MAX_DEPTH = 24
@@ -17,6 +17,7 @@ class Reader:
 
     def __init__(self, file: str, root: Any) -> None:
         self.file, self.root = file, root
+        self._made = 0
 
     def properties(self, schema: Any, section: str, pointer: str, path: tuple[str, ...] = ()) -> Iterator[Property]:
         """The properties of an object's schema, nested ones and those of array items after their parent."""
@@ -47,6 +48,10 @@ class Reader:
         yield from self._items(made, section, f"{pointer}/items", (*path, "[]"))
 
     def _one(self, schema: dict[str, Any], section: str, at: str, path: tuple[str, ...], required: bool) -> Property:
+        self._made += 1
+        if self._made > MAX_PROPERTIES:
+            # References multiply: a short document can say a property a million times.
+            raise unreadable(self.file, at, f"has more than {MAX_PROPERTIES:,} properties")
         enum = schema.get("enum")
         if "const" in schema:
             enum = [schema["const"]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ...errors import ConfigurationError
 
@@ -14,6 +15,8 @@ EVENT_TYPES = ("track", "identify", "group", "page", "screen", "alias", "common"
 #: JSON Schema's types; a date-time is a string with that format.
 TYPES = ("any", "array", "boolean", "integer", "null", "number", "object", "string")
 MAX_BYTES = 15_000_000
+#: Of a plan, nested ones included; Segment takes fewer than 100,000 rows.
+MAX_PROPERTIES = 100_000
 
 
 def unreadable(file: str, where: str, reason: str) -> ConfigurationError:
@@ -80,6 +83,32 @@ class Plan:
         """Twelve digits that change whenever an event or property does, whatever order the file lists them in."""
         text = json.dumps([asdict(e) for e in _ordered(self.events)], sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+    @property
+    def size(self) -> int:
+        """How many properties its events have, nested ones included."""
+        return sum(len(event.properties) for event in self.events)
+
+    def to_json(self) -> dict[str, Any]:
+        """As kept in the ledger."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        """The reverse of :meth:`to_json`, from JSON's lists too."""
+        events = tuple(
+            Event(
+                **{k: v for k, v in event.items() if k != "properties"},
+                properties=tuple(_property_from(p) for p in event["properties"]),
+            )
+            for event in value["events"]
+        )
+        return cls(**{k: v for k, v in value.items() if k != "events"}, events=events)
+
+
+def _property_from(value: Mapping[str, Any]) -> Property:
+    listed = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+    return Property(**listed)
 
 
 def _ordered(events: Iterable[Event]) -> list[Event]:
