@@ -41,8 +41,27 @@ def _salesforce(name: str, settings: StreamSettings) -> Declared:
     )
 
 
+def _tracking_plan(name: str, _settings: StreamSettings) -> Declared | None:
+    """One model for plans of all formats; every version stays, so nothing is deleted."""
+    if name not in ("plans", "events", "properties"):
+        return None
+    # Which version is current changes; events and properties of a version never do.
+    changes = "changed_at" if name == "plans" else "first_seen_at"
+    return Declared(
+        object_name=name,
+        label="Tracking plans" if name == "plans" else f"Tracking plan {name}",
+        primary_key=("id",),
+        cursor_field=changes,
+        version_field=changes,
+        created_field="first_seen_at",
+    )
+
+
 #: Source -> what it declares of the stream of this name; None where it has none of that name.
-SOURCES: dict[str, Callable[[str, StreamSettings], Declared | None]] = {"salesforce": _salesforce}
+SOURCES: dict[str, Callable[[str, StreamSettings], Declared | None]] = {
+    "salesforce": _salesforce,
+    "tracking_plan": _tracking_plan,
+}
 
 
 def stream_of(stream_id: str, settings: StreamSettings) -> Stream:

@@ -157,6 +157,13 @@ class SalesforceSettings(Section):
     retry_base_seconds: Annotated[float, Field(ge=0)] = 1.0  #: doubled at each try, with jitter
 
 
+class TrackingPlanSettings(Section):
+    """Where tracking plans are read from."""
+
+    path: Path | None = None  #: a folder of plans, or one file; None: nobody said where
+    files: tuple[str, ...] = ()  #: only these of the folder, relative to it; empty = all
+
+
 class WorkerSettings(Section):
     """Timing of leases, of the scheduler and of the supervisor."""
 
@@ -237,5 +244,6 @@ class EnvironmentSettings(Section):
     sandbox: SandboxSettings | None = None
     secrets_files: tuple[Path, ...] = ()  #: TOML files whose [salesforce] etc. complete the connection
     salesforce: SalesforceSettings = SalesforceSettings()
+    tracking_plan: TrackingPlanSettings = TrackingPlanSettings()
     api: ApiSettings = ApiSettings()
     prices: dict[Meter, PriceSettings] = {}  #: in place of the file's of the same meter

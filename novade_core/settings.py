@@ -31,6 +31,7 @@ from novade_core.sections import ScheduleSettings as ScheduleSettings
 from novade_core.sections import Section as Section
 from novade_core.sections import ServerlessSettings as ServerlessSettings
 from novade_core.sections import StreamSettings as StreamSettings
+from novade_core.sections import TrackingPlanSettings as TrackingPlanSettings
 from novade_core.sections import WarehouseSettings as WarehouseSettings
 from novade_core.sections import WorkerSettings as WorkerSettings
 from novade_core.streams import Stream
@@ -71,6 +72,7 @@ class Environment(Section):
     sandbox: SandboxSettings | None
     secrets_files: tuple[Path, ...]
     salesforce: SalesforceSettings
+    tracking_plan: TrackingPlanSettings
     api: ApiSettings
     streams: tuple[Stream, ...]
     schedules: tuple[ScheduleSpec, ...]  #: to be seeded; the ledger knows what they are now
@@ -284,6 +286,10 @@ def load_settings(
     secrets_files = tuple(home / f for f in (*raw.secrets_files, Path(".streamlit/secrets.toml")))
     given = raw.salesforce.model_dump(exclude_unset=True) | _secrets("salesforce", secrets_files, environ)
     salesforce = _section(SalesforceSettings, given, file, chosen, "salesforce")
+    given = raw.tracking_plan.model_dump(exclude_unset=True) | _secrets("tracking_plan", secrets_files, environ)
+    tracking_plan = _section(TrackingPlanSettings, given, file, chosen, "tracking_plan")
+    if tracking_plan.path is not None:
+        tracking_plan = tracking_plan.model_copy(update={"path": home / tracking_plan.path})
     given = raw.api.model_dump(exclude_unset=True) | _secrets("api", secrets_files, environ)
     api = _section(ApiSettings, given, file, chosen, "api")
     given = raw.warehouse.model_dump(exclude_unset=True) | _secrets("warehouse", secrets_files, environ)
@@ -316,6 +322,7 @@ def load_settings(
         sandbox=raw.sandbox.model_copy(update={"dir": home / raw.sandbox.dir}) if raw.sandbox else None,
         secrets_files=secrets_files,
         salesforce=salesforce,
+        tracking_plan=tracking_plan,
         api=api,
         streams=streams,
         schedules=(*schedules, CANARY) if parsed.canary else schedules,

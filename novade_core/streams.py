@@ -275,6 +275,21 @@ class LandedFile:
         return piece(self.run_id, self.chunk)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanVersion:
+    """A version of a tracking plan that was read once; the plan itself is kept beside it."""
+
+    plan: str  #: its name
+    version: str  #: twelve digits that change with any event or property
+    file: str  #: where it stood when it became current
+    format: str  #: segment, amplitude, rudderstack, iglu or plain
+    events: int
+    properties: int  #: of all events, nested ones included
+    current: bool  #: whether the plan stands like this now
+    first_seen_at: datetime
+    changed_at: datetime  #: when it became current, or ceased to be
+
+
 def piece(run_id: int, chunk: int) -> int:
     """One number for a chunk of a run; a run has fewer than a million."""
     return run_id * 1_000_000 + chunk

@@ -63,6 +63,11 @@ class Services:
 
     def source(self, name: str, folder: Path) -> Source:
         """A fresh source that keeps its passing files in ``folder``; whoever asks closes it."""
+        if name == "tracking_plan":
+            from novade_core.ledger.plan_versions import PlanMemory
+            from novade_core.sources.tracking_plan.source import TrackingPlans
+
+            return TrackingPlans(self.environment.tracking_plan, folder, PlanMemory(self.ledger))
         from novade_core.sources.registry import SOURCES
 
         return SOURCES[name](self.environment, folder)

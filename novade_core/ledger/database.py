@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from novade_core.errors import ConfigurationError, NovadeError, RetryableError, StorageRefused
 
 #: The newest migration. Alembic is imported only where the database says something else.
-SCHEMA_VERSION = "0006"
+SCHEMA_VERSION = "0007"
 
 
 class Ledger:

@@ -20,6 +20,7 @@ from novade_core.ledger.models_planned import BackfillChunk as BackfillChunk
 from novade_core.ledger.models_planned import BackfillState as BackfillState
 from novade_core.ledger.models_planned import Fire as Fire
 from novade_core.ledger.models_planned import ScheduleRow as ScheduleRow
+from novade_core.ledger.models_plans import PlanVersionRow as PlanVersionRow
 from novade_core.ledger.models_views import PublishedView as PublishedView
 from novade_core.ledger.models_windows import LoadWindow as LoadWindow
 from novade_core.ledger.models_windows import WindowState as WindowState

@@ -1,4 +1,4 @@
-"""Tracking plans in the formats of several vendors, read into one versioned model. Pure: bytes in, plan out.
+"""Tracking plans in the formats of several vendors, read into one versioned model, and the source made of them.
 
 Map
     model        Plan, Event, Property; what differs between two versions
@@ -6,6 +6,10 @@ Map
     documents    JSON: Segment Protocols in both API generations, RudderStack's API, Iglu
     tables       CSV and XLSX: Amplitude Data's columns, or plain columns
     spreadsheet  the rows of an XLSX file, within limits
+    yaml_text, rudder_project   RudderStack's plans as code: YAML files that refer to each other
+    files        the plans of a folder, whatever lies in it
+    rows         a version as rows of the three streams
+    source       TrackingPlans, the source
 """
 
 from .documents import parse_document

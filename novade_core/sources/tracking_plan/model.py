@@ -107,7 +107,7 @@ class Plan:
 
 
 def _property_from(value: Mapping[str, Any]) -> Property:
-    listed = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+    listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
     return Property(**listed)
 
 

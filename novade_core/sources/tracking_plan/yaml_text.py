@@ -34,9 +34,7 @@ class _Loader(yaml.SafeLoader):
 
 
 for _tag, (_pattern, _first) in _CORE.items():
-    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]  # pyyaml's stubs leave it open
-        _tag, re.compile(f"^(?:{_pattern})$"), [c if c != "\0" else "" for c in _first]
-    )
+    _Loader.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), [c if c != "\0" else "" for c in _first])
 
 
 def load(data: bytes, file: str) -> list[Any]:
