@@ -34,7 +34,7 @@ from novade_core.warehouse.synapse_sql import identifier
 #: Of the file; it rises when a reader of the former could misread it.
 FORMAT = 1
 FACTS: tuple[Fact, ...] = (*READ_FACTS, *WRITE_FACTS)
-_LEFT_OUT = "needs --write"
+_LEFT_OUT = "needs --write SCHEMA"
 #: All that an answer or a reason may consist of, whatever a question let through.
 _HARMLESS = re.compile(r"[\w .,()'-]{1,160}")
 
@@ -76,7 +76,7 @@ class Report:
         asked = len(self.of("equal", "differs"))
         said = f"Your pool differs from the stand-in in {differing} of {asked} facts."
         said += f" {unasked} could not be asked." if unasked else ""
-        return said + (f" {left} were left out, since they {_LEFT_OUT} SCHEMA." if left else "")
+        return said + (f" {left} were left out, since they need --write SCHEMA." if left else "")
 
 
 def probe(

@@ -200,7 +200,7 @@ def _load(
                 raise
             if index == 0:
                 engine.pool.faults.strike(engine, statement.source(), "middle")
-        return Result(count=count if engine.pool.settings["copy_row_count"] else -1)
+        return Result(count=count if engine.pool.settings["copy_row_count"] else None)
 
     return engine.write(Wanted(table.shown.lower(), exclusive=False), work)
 
