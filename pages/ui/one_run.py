@@ -24,7 +24,7 @@ _SEEMS = {
     "cancelling": "was asked to end, started",
     "succeeded": "succeeded",
     "partial": "succeeded, with rejected records",
-    "landed": "landed and waits for a load window",
+    "landed": "landed",
     "failed": "failed",
     "cancelled": "was cancelled",
     "abandoned": "was abandoned",
