@@ -66,7 +66,7 @@ class Window:
 class Waiting:
     """Registered manifests that are not in the warehouse yet, and what loads at this moment."""
 
-    streams: tuple[str, ...] = ()  #: without the stuck ones
+    streams: tuple[str, ...] = ()  #: without the stuck ones, and without those that are still being read
     oldest: datetime | None = None  #: when the first of their manifests was registered
     loading: int = 0  #: runs that hold the warehouse, or have begun to load
     underway: frozenset[str] = field(default_factory=frozenset)  #: streams that have a queued or running run
@@ -91,6 +91,7 @@ def waiting(connection: Connection, streams: Collection[str]) -> Waiting:
             LandedFileRow.stream,
             func.min(LandedFileRow.registered_at).label("first"),
             func.max(LandedFileRow.registered_at).label("last"),
+            func.min(LandedFileRow.run_id).label("run_id"),
         )
         .join(SyncPlan, SyncPlan.id == LandedFileRow.plan_id)
         .where(LandedFileRow.stream.in_(streams), LandedFileRow.loaded_at.is_(None), SyncPlan.state.not_in(SET_ASIDE))
@@ -101,12 +102,17 @@ def waiting(connection: Connection, streams: Collection[str]) -> Waiting:
     ).all()
     unended = Run.state.in_([RunState.QUEUED, RunState.RUNNING, RunState.CANCELLING])
     underway = frozenset(connection.execute(select(Run.subject).where(unended)).scalars())
-    stuck = [row.stream for row in rows if row.stream not in underway and _failed_since(connection, *row[::2])]
+    stuck = [row.stream for row in rows if row.stream not in underway and _failed_since(connection, row)]
     # A run that has begun to load also compares afterwards, so it counts until it ends.
     slots = select(Lease.run_id).where(Lease.stream.like("slot:warehouse:%"), Lease.holder.is_not(None))
     begun = select(Step.run_id).join(Run, Run.id == Step.run_id).where(Step.name == "load", unended)
     busy = union(slots, begun).subquery()
-    fit = [row for row in rows if row.stream not in stuck]
+    # What is still being read has time: a pool that is online while hours of history come in works for nobody.
+    reading = select(Run.subject).where(
+        Run.state.in_([RunState.RUNNING, RunState.CANCELLING]), Run.origin != ORIGIN, Run.id.not_in(begun)
+    )
+    away = {*stuck, *connection.execute(reading).scalars()}
+    fit = [row for row in rows if row.stream not in away]
     return Waiting(
         streams=tuple(row.stream for row in fit),
         oldest=min((row.first for row in fit), default=None),
@@ -117,15 +123,18 @@ def waiting(connection: Connection, streams: Collection[str]) -> Waiting:
     )
 
 
-def _failed_since(connection: Connection, stream: str, landed: datetime) -> bool:
+def _failed_since(connection: Connection, landed: Any) -> bool:
     last = connection.execute(
         select(Run.state, Run.ended_at)
-        .where(Run.subject == stream, Run.origin == ORIGIN)
+        # A run that failed with these files cannot be older than the first that landed one.
+        .where(Run.subject == landed.stream, Run.origin == ORIGIN, Run.id >= landed.run_id)
         .order_by(Run.id.desc())
         .limit(1)
     ).first()
     failed = (RunState.FAILED, RunState.CANCELLED, RunState.ABANDONED)
-    return last is not None and last.state in failed and last.ended_at is not None and bool(last.ended_at >= landed)
+    return (
+        last is not None and last.state in failed and last.ended_at is not None and bool(last.ended_at >= landed.last)
+    )
 
 
 def current(connection: Connection) -> Window | None:

@@ -209,6 +209,19 @@ def test_a_span_of_too_many_rows_waits_although_it_may_be_known(home: Home, monk
     assert waits(home).streams == ("salesforce.contact",)
 
 
+def test_what_is_still_being_read_opens_no_window_and_keeps_none_open(home: Home) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    def look(name: str, _: Any) -> None:
+        if name == "land.registered":
+            seen.append(waits(home).streams)
+
+    home.sync(observer=look)
+    assert seen
+    assert set(seen) == {()}
+    assert waits(home).streams == ("salesforce.contact",)
+
+
 def test_a_closed_window_is_an_error_with_a_next_step(home: Home) -> None:
     error = LoadWindowClosed("The pool is paused until its next load window.")
     assert error.retryable
