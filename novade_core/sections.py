@@ -244,6 +244,6 @@ class EnvironmentSettings(Section):
     sandbox: SandboxSettings | None = None
     secrets_files: tuple[Path, ...] = ()  #: TOML files whose [salesforce] etc. complete the connection
     salesforce: SalesforceSettings = SalesforceSettings()
-    tracking_plan: TrackingPlanSettings = TrackingPlanSettings()
+    tracking_plan: TrackingPlanSettings = TrackingPlanSettings()  #: where plans are read from
     api: ApiSettings = ApiSettings()
     prices: dict[Meter, PriceSettings] = {}  #: in place of the file's of the same meter

@@ -25,6 +25,7 @@ import uvicorn
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from . import plan
 from .amplitude.app import with_amplitude
 from .amplitude.generate import Shape
 from .amplitude.project import Amplitude
@@ -281,6 +282,7 @@ def serve(options: Options) -> None:
         ca_file = str((folder / "ca.pem").resolve())
         said = _secrets_toml(secret, url, ca_file) + drift.secrets_toml(url, ca_file)
         said += amplitude.secrets_toml(url, ca_file)
+        said += f'\n[tracking_plan]\npath = "{plan.write((folder / "plan").resolve())}"\n'
         if pool is not None and endpoint is not None and serverless is not None:
             said += _login_toml("warehouse", pool, endpoint)
             said += f'copy_secret = "{blobs.key}"\n' if blobs is not None else ""

@@ -37,6 +37,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     settings.WorkerSettings: "`[environments.NAME.worker]`",
     settings.SandboxSettings: "`[environments.NAME.sandbox]`",
     settings.SalesforceSettings: "`[environments.NAME.salesforce]`",
+    settings.TrackingPlanSettings: "`[environments.NAME.tracking_plan]`",
     settings.ApiSettings: "`[environments.NAME.api]`",
     settings.ScheduleSettings: "`[schedules.NAME]`",
     settings.StreamSettings: "`[streams]`",

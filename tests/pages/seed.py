@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ def configure(home: Path, *, label: str = "Local sandbox", colour: str = "green"
     """Write a configuration into ``home`` whose console starts no worker; gives the file."""
     worker = '[environments.local.worker]\nmode = "external"\n\n[environments.local.landing]'
     body = CONFIG.read_text().replace("[environments.local.landing]", worker, 1)
+    # Pages are drawn over what is seeded here: streams of Salesforce.
+    body = re.sub(r'^"(?!salesforce)\w+\.\w+" = \{.*\}\n', "", body, flags=re.MULTILINE)
+    body = re.sub(r'^streams = \["salesforce".*\]$', 'streams = ["salesforce"]', body, flags=re.MULTILINE)
     body = body.replace('label = "Local sandbox"', f'label = "{label}"').replace('"green"', f'"{colour}"')
     if hostile:
         body = body.replace('"salesforce.contact" = {}', f"\"salesforce.contact\" = {{ label = '''{HOSTILE}''' }}")

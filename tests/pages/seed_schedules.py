@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -41,7 +42,9 @@ def scheduled(
     """
     now = (now or datetime.now(UTC)).replace(microsecond=0)
     begin = now - timedelta(hours=24)
-    schedules.seed(ledger, (*load_settings(file=CONFIG, environ={}).schedules, *more), now=begin)
+    planned = load_settings(file=CONFIG, environ={}).schedules
+    planned = tuple(replace(s, streams=("salesforce",)) if "salesforce" in s.streams else s for s in planned)
+    schedules.seed(ledger, (*planned, *more), now=begin)
     found = schedules.schedules(ledger)
     first = next(s for s in found if not s.is_canary)
     with ledger.write() as c:
