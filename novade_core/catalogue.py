@@ -57,9 +57,27 @@ def _tracking_plan(name: str, _settings: StreamSettings) -> Declared | None:
     )
 
 
+def _drift(name: str, _settings: StreamSettings) -> Declared | None:
+    """The five kinds of records that the API reads; instants and keys as the vendor's models name them."""
+    created = {"accounts": "createDateTime"}.get(name, "createdAt")
+    deleted = {"accounts": "deleted", "contacts": "_deleted"}.get(name)
+    if name not in ("conversations", "messages", "contacts", "users", "accounts"):
+        return None
+    return Declared(
+        object_name=name,
+        label=f"Drift {name}",
+        primary_key=("accountId",) if name == "accounts" else ("id",),
+        cursor_field="_changed_at",
+        version_field="_changed_at",
+        created_field=created,
+        deleted_field=deleted,
+    )
+
+
 #: Source -> what it declares of the stream of this name; None where it has none of that name.
 SOURCES: dict[str, Callable[[str, StreamSettings], Declared | None]] = {
     "salesforce": _salesforce,
+    "drift": _drift,
     "tracking_plan": _tracking_plan,
 }
 

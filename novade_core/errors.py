@@ -23,6 +23,8 @@
     │   ├── LoadWindowClosed     the pool is paused between load windows
     │   └── LeaseHeld            another worker is on this stream
     ├── ProtocolBroken           the source contradicts itself; trying again would loop
+    ├── SourceRetired            the service does not exist any more; what was loaded stays
+    ├── NotOffered               the source cannot answer this, such as a count; nothing failed
     ├── StorageRefused           the landing or warehouse cannot be written (rights, disk full)
     ├── DataRejected             more records than the limit could not be typed
     ├── VerificationFailed       the counts do not add up
@@ -197,6 +199,20 @@ class ProtocolBroken(NovadeError):
 
     origin = "source"
     default_hint = "Start the run again later; if it stays, report it to the vendor with the run's log."
+
+
+class SourceRetired(NovadeError):
+    """The service behind a source has ended; what was loaded and landed stays."""
+
+    origin = "source"
+    default_hint = "Pause the stream's schedule. Everything that was loaded stays; nothing needs to be done for it."
+
+
+class NotOffered(NovadeError):
+    """The source has no way to answer a question such as a count; the run goes on without the answer."""
+
+    origin = "source"
+    default_hint = "Nothing to do: a full reload counts what it reads."
 
 
 class StorageRefused(NovadeError):

@@ -164,6 +164,24 @@ class TrackingPlanSettings(Section):
     files: tuple[str, ...] = ()  #: only these of the folder, relative to it; empty = all
 
 
+class DriftSettings(Section):
+    """How to reach and use one Drift workspace. Secrets come from the environment or a secrets file."""
+
+    access_token: SecretStr | None = None  #: of a private app
+    endpoint: str = "https://driftapi.com"  #: the vendor's newer pages say https://api.drift.com
+    ca_file: Path | None = None  #: certificate authority of the endpoint
+    details: bool = True  #: a call per conversation for participants, tags and playbook, which the list leaves out
+    count: Literal["full", "always", "never"] = "full"  #: when conversations are counted at Drift; see the connector
+    page_rows: Annotated[int, Field(ge=1, le=100)] = 50  #: conversations asked for at once
+    batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 1_000  #: records that land together
+    calls_per_minute: Annotated[int, Field(ge=0)] = 0  #: never more than this; 0 = as fast as answers come
+    slots: Annotated[int, Field(ge=1, le=20)] = 1  #: runs that read from the workspace at the same time
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60  #: of one answer, to its last byte
+    tries: Annotated[int, Field(ge=1, le=10)] = 4  #: of one request, for retryable faults
+    limit_tries: Annotated[int, Field(ge=1, le=100)] = 10  #: of one request that the rate limit refuses
+    retry_base_seconds: Annotated[float, Field(ge=0)] = 1.0  #: doubled at each try, with jitter
+
+
 class WorkerSettings(Section):
     """Timing of leases, of the scheduler and of the supervisor."""
 
@@ -244,6 +262,7 @@ class EnvironmentSettings(Section):
     sandbox: SandboxSettings | None = None
     secrets_files: tuple[Path, ...] = ()  #: TOML files whose [salesforce] etc. complete the connection
     salesforce: SalesforceSettings = SalesforceSettings()
+    drift: DriftSettings = DriftSettings()
     tracking_plan: TrackingPlanSettings = TrackingPlanSettings()  #: where plans are read from
     api: ApiSettings = ApiSettings()
     prices: dict[Meter, PriceSettings] = {}  #: in place of the file's of the same meter

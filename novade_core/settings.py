@@ -19,6 +19,7 @@ from novade_core.catalogue import stream_of
 from novade_core.errors import ConfigurationError, UnknownStream
 from novade_core.schedules import CANARY, ScheduleSpec, Timing
 from novade_core.sections import ApiSettings as ApiSettings
+from novade_core.sections import DriftSettings as DriftSettings
 from novade_core.sections import EnvironmentSettings as EnvironmentSettings
 from novade_core.sections import LandingSettings as LandingSettings
 from novade_core.sections import LedgerSettings as LedgerSettings
@@ -72,6 +73,7 @@ class Environment(Section):
     sandbox: SandboxSettings | None
     secrets_files: tuple[Path, ...]
     salesforce: SalesforceSettings
+    drift: DriftSettings
     tracking_plan: TrackingPlanSettings
     api: ApiSettings
     streams: tuple[Stream, ...]
@@ -220,6 +222,15 @@ def _landing(
     return landing
 
 
+def _drift(raw: DriftSettings, given: dict[str, Any], file: Path, chosen: str, home: Path) -> DriftSettings:
+    drift = _section(DriftSettings, raw.model_dump(exclude_unset=True) | given, file, chosen, "drift")
+    if not is_safe(drift.endpoint):
+        said = "endpoint must be https; plain http is for this machine alone"
+        hint = f"Correct {file} and try again."
+        raise ConfigurationError(f"{file} (environment {chosen}, drift): {said}.", hint=hint)
+    return drift.model_copy(update={"ca_file": home / drift.ca_file if drift.ca_file else None})
+
+
 def _pool(
     raw: PoolSettings, given: dict[str, Any], warehouse: WarehouseSettings, file: Path, chosen: str, home: Path
 ) -> PoolSettings:
@@ -290,6 +301,7 @@ def load_settings(
     tracking_plan = _section(TrackingPlanSettings, given, file, chosen, "tracking_plan")
     if tracking_plan.path is not None:
         tracking_plan = tracking_plan.model_copy(update={"path": home / tracking_plan.path})
+    drift = _drift(raw.drift, _secrets("drift", secrets_files, environ), file, chosen, home)
     given = raw.api.model_dump(exclude_unset=True) | _secrets("api", secrets_files, environ)
     api = _section(ApiSettings, given, file, chosen, "api")
     given = raw.warehouse.model_dump(exclude_unset=True) | _secrets("warehouse", secrets_files, environ)
@@ -322,6 +334,7 @@ def load_settings(
         sandbox=raw.sandbox.model_copy(update={"dir": home / raw.sandbox.dir}) if raw.sandbox else None,
         secrets_files=secrets_files,
         salesforce=salesforce,
+        drift=drift,
         tracking_plan=tracking_plan,
         api=api,
         streams=streams,

@@ -33,16 +33,19 @@ class Source(Protocol):
         """The source's own clock, aware UTC; the seam between history and live is cut by it."""
 
     def count(self, stream: Stream) -> int:
-        """Live records (not deleted) at this moment."""
+        """Live records (not deleted) at this moment. Raises NotOffered where the source cannot tell."""
 
     def counts_by_month(self, stream: Stream, field: str, *, include_deleted: bool) -> dict[str, int]:
-        """Records by UTC month of a timestamp field: ``{"2025-03": 1200}``; months without records are absent."""
+        """Records by UTC month of a timestamp field: ``{"2025-03": 1200}``; months without records are absent.
 
-    def window_count(self, stream: Stream, window: Window) -> int:
-        """Records, deleted ones included, whose cursor lies in the window."""
+        "" stands for records without that field. Raises NotOffered where the source cannot tell.
+        """
+
+    def window_count(self, stream: Stream, window: Window) -> int | None:
+        """Records, deleted ones included, whose cursor lies in the window; None where only reading them tells."""
 
     def keys(self, stream: Stream, field: str, month: str) -> Iterator[str]:
-        """Primary keys of the live records of one UTC month of ``field``."""
+        """Primary keys of the live records of one UTC month of ``field``. Raises NotOffered like the counts."""
 
     def extract(
         self, stream: Stream, schema: StreamSchema, window: Window, resume: Mapping[str, Any] | None

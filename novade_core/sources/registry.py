@@ -15,5 +15,11 @@ def _salesforce(environment: Environment, temp: Path) -> Source:
     return Salesforce(environment.salesforce, temp)
 
 
+def _drift(environment: Environment, temp: Path) -> Source:
+    from novade_core.sources.drift import Drift
+
+    return Drift(environment.drift, temp)
+
+
 #: How each source is built. The import is inside: a command that reads only the ledger needs none of it.
-SOURCES: dict[str, Callable[[Environment, Path], Source]] = {"salesforce": _salesforce}
+SOURCES: dict[str, Callable[[Environment, Path], Source]] = {"salesforce": _salesforce, "drift": _drift}

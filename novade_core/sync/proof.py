@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from novade_core.errors import LeaseLost, NovadeError, RunCancelled, StorageRefused
+from novade_core.errors import LeaseLost, NotOffered, NovadeError, RunCancelled, StorageRefused
 from novade_core.ledger.database import Ledger
 from novade_core.ledger.models import ComparisonState, Run, RunState
 from novade_core.ledger.plans import Plan
@@ -53,9 +53,12 @@ def compare(execution: Execution, source: Source, plan: Plan, *, first: bool, is
         return Counts(window="all", source=None, warehouse=None, state=ComparisonState.UNKNOWN, sentence=sentence)
     in_flight = 0
     try:
-        tally.source_count = source.count(stream)
+        tally.source_count, sentence = _source_count(source, stream)
         with execution.warehouse() as session:
             tally.warehouse_count = session.count(stream) or 0
+        if sentence:
+            here = tally.warehouse_count
+            return Counts(window="all", source=None, warehouse=here, state=ComparisonState.UNKNOWN, sentence=sentence)
         if tally.source_count != tally.warehouse_count:
             in_flight = _in_flight(source, stream, tally.data_to)
     except NovadeError as error:
@@ -82,6 +85,14 @@ def compare(execution: Execution, source: Source, plan: Plan, *, first: bool, is
     return counts
 
 
+def _source_count(source: Source, stream: Stream) -> tuple[int | None, str]:
+    """The source's count, or why it has none."""
+    try:
+        return source.count(stream), ""
+    except NotOffered as error:
+        return None, f"Not compared: {error.message}"
+
+
 def _not_compared(execution: Execution, error: NovadeError) -> None:
     """Note why; a lost lease or a cancel is no diagnosis and goes on up."""
     if isinstance(error, LeaseLost | RunCancelled):
@@ -93,7 +104,7 @@ def _in_flight(source: Source, stream: Stream, data_to: datetime | None) -> int:
     """Records that changed at the source after the newest one that was read."""
     if data_to is None:
         return 0
-    return source.window_count(stream, Window(low=data_to + timedelta(milliseconds=1), high=None))
+    return source.window_count(stream, Window(low=data_to + timedelta(milliseconds=1), high=None)) or 0
 
 
 def _by_month(execution: Execution, source: Source, stream: Stream, created: str) -> list[Counts]:

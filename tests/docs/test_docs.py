@@ -38,6 +38,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     settings.SandboxSettings: "`[environments.NAME.sandbox]`",
     settings.SalesforceSettings: "`[environments.NAME.salesforce]`",
     settings.TrackingPlanSettings: "`[environments.NAME.tracking_plan]`",
+    settings.DriftSettings: "`[environments.NAME.drift]`",
     settings.ApiSettings: "`[environments.NAME.api]`",
     settings.ScheduleSettings: "`[schedules.NAME]`",
     settings.StreamSettings: "`[streams]`",

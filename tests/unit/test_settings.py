@@ -57,7 +57,7 @@ def load(
             "colour is not a setting",
             "canary, default_environment, environments, first_sync, prices, schedules, streams",
         ),
-        ({"environment": "colourr = 'red'"}, "environments.test.colourr is not a setting", "colour, label, landing"),
+        ({"environment": "colourr = 'red'"}, "environments.test.colourr is not a setting", "colour, drift, label, landing"),
         ({"environment": "colour = 'pink'"}, "environments.test.colour", "'green', 'blue'"),
         (
             {"environment": "[environments.test.warehouse]\nmemory = 1"},
@@ -115,7 +115,8 @@ def load(
             "streams.salesforce.lead.transport",
             "'auto', 'rest' or 'bulk'",
         ),
-        ({"streams": '"drift.lead" = {}'}, "drift.lead", "known sources: salesforce"),
+        ({"streams": '"gong.lead" = {}'}, "gong.lead", "known sources: salesforce"),
+        ({"streams": '"drift.lead" = {}'}, "drift.lead", "drift has no stream lead"),
         ({"streams": '"salesforce.Lead" = {}'}, "salesforce.Lead", "in lower case"),
         ({"streams": '"salesforce" = {}'}, "'salesforce'", "source.name"),
         ({"streams": '"salesforce.a\'b" = {}'}, "a'b", "source.name"),
@@ -259,7 +260,7 @@ def test_relative_paths_start_at_home(tmp_path):
     environment = load(
         tmp_path,
         environment="secrets_files = ['s.toml']\n[environments.test.sandbox]\n"
-        "[environments.test.salesforce]\nca_file = 'ca.pem'",
+        "[environments.test.salesforce]\nca_file = 'ca.pem'\n[environments.test.drift]\nca_file = 'ca.pem'",
         environ={"NOVADE_HOME": str(home)},
     )
     assert environment.home == home
@@ -270,7 +271,7 @@ def test_relative_paths_start_at_home(tmp_path):
     assert environment.sandbox is not None
     assert environment.sandbox.dir == home / "var/sandbox"
     assert environment.secrets_files == (home / "s.toml", home / ".streamlit/secrets.toml")
-    assert environment.salesforce.ca_file == home / "ca.pem"
+    assert environment.salesforce.ca_file == environment.drift.ca_file == home / "ca.pem"
 
 
 def test_home_is_the_folder_of_the_file_by_default(tmp_path):
@@ -349,7 +350,7 @@ def test_every_setting_says_in_a_comment_what_it_is_for(name):
         if isinstance(n.target, ast.Name) and "#: " not in lines[(n.end_lineno or n.lineno) - 1]
     }
     # Sections are described where they are defined.
-    whole = {"landing", "warehouse", "pool", "ledger", "worker", "sandbox", "salesforce", "api"}
+    whole = {"landing", "warehouse", "pool", "ledger", "worker", "sandbox", "salesforce", "drift", "api"}
     assert silent <= (whole if name == "EnvironmentSettings" else set())
 
 
