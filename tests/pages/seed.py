@@ -42,7 +42,7 @@ def configure(home: Path, *, label: str = "Local sandbox", colour: str = "green"
     worker = '[environments.local.worker]\nmode = "external"\n\n[environments.local.landing]'
     body = CONFIG.read_text().replace("[environments.local.landing]", worker, 1)
     # Pages are drawn over what is seeded here: streams of Salesforce.
-    body = re.sub(r'^"(?!salesforce)\w+\.\w+" = \{.*\}\n', "", body, flags=re.MULTILINE)
+    body = re.sub(r'^"(?!salesforce)\w+\.\w+" = \{\}\n', "", body, flags=re.MULTILINE)
     body = re.sub(r'^streams = \["salesforce".*\]$', 'streams = ["salesforce"]', body, flags=re.MULTILINE)
     body = body.replace('label = "Local sandbox"', f'label = "{label}"').replace('"green"', f'"{colour}"')
     if hostile:
