@@ -14,6 +14,7 @@ import typer
 from jobs import (
     azure_commands,
     backfill_commands,
+    plan_commands,
     price_commands,
     probe_commands,
     run_commands,
@@ -39,6 +40,7 @@ app.add_typer(backfill_commands.app, name="backfill")
 app.add_typer(schedule_commands.app, name="schedule")
 app.add_typer(azure_commands.app, name="azure")
 app.add_typer(price_commands.app, name="price")
+app.add_typer(plan_commands.app, name="plan")
 app.add_typer(window_commands.app, name="window")
 app.add_typer(view_commands.app, name="views")
 app.add_typer(sandbox_app, name="sandbox")
