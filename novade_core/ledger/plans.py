@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from novade_core.errors import LeaseLost
 from novade_core.ledger import leases
@@ -18,6 +18,8 @@ from novade_core.streams import Column, LandedFile, RunKind, Window
 SET_ASIDE = (PlanState.HELD, PlanState.REJECTED)
 #: States of plans that a later run goes on with.
 UNFINISHED = (PlanState.OPEN, PlanState.LANDED)
+#: In the details of a plan that had landed and was opened again.
+EXTENDED = "extended"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +112,9 @@ def last_columns(connection: Connection, stream: str) -> tuple[Column, ...] | No
     return tuple(Column.from_json(c) for c in value) if value is not None else None
 
 
-def last_details(connection: Connection, stream: str) -> Mapping[str, Any] | None:
-    """The details of the newest plan that moved the checkpoint; None before the first."""
-    return connection.execute(
-        select(SyncPlan.details)
+def _last_of_the_checkpoint(stream: str) -> Select[Any]:
+    return (
+        select(SyncPlan.id, SyncPlan.details)
         .where(
             SyncPlan.stream == stream,
             SyncPlan.state == PlanState.DONE,
@@ -121,7 +122,13 @@ def last_details(connection: Connection, stream: str) -> Mapping[str, Any] | Non
         )
         .order_by(SyncPlan.id.desc())
         .limit(1)
-    ).scalar()
+    )
+
+
+def last_details(connection: Connection, stream: str) -> Mapping[str, Any] | None:
+    """The details of the newest plan that moved the checkpoint; None before the first."""
+    row = connection.execute(_last_of_the_checkpoint(stream)).first()
+    return None if row is None else row.details
 
 
 def set_windows(connection: Connection, plan: Plan, windows: Sequence[Window]) -> None:
@@ -137,7 +144,7 @@ def extend(connection: Connection, plan: Plan, windows: Sequence[Window], read_f
         .values(
             state=PlanState.OPEN,
             windows=[w.to_json() for w in (*plan.windows, *windows)],
-            details={**plan.details, "read_from": read_from.isoformat()},
+            details={**plan.details, "read_from": read_from.isoformat(), EXTENDED: True},
         )
     )
 
@@ -146,9 +153,19 @@ def close_plan(connection: Connection, plan_id: int, state: PlanState, tail: Map
     """End a plan with one of the states of ``models.PlanState``. ``tail``: see ``sync.tail``."""
     values: dict[str, Any] = {"state": state}
     if tail is not None:
-        details = connection.execute(select(SyncPlan.details).where(SyncPlan.id == plan_id)).scalar_one()
-        values["details"] = {**details, "tail": dict(tail)}
+        row = connection.execute(select(SyncPlan.stream, SyncPlan.details).where(SyncPlan.id == plan_id)).one()
+        values["details"] = {**row.details, "tail": dict(tail)}
+        if state is PlanState.DONE:
+            _forget_tail(connection, row.stream)
     connection.execute(update(SyncPlan).where(SyncPlan.id == plan_id).values(**values))
+
+
+def _forget_tail(connection: Connection, stream: str) -> None:
+    """Drop the tail of the plan before: the newest alone is asked for, and each may be a few hundred kilobytes."""
+    before = connection.execute(_last_of_the_checkpoint(stream)).first()
+    if before is not None and "tail" in before.details:
+        details = {name: value for name, value in before.details.items() if name != "tail"}
+        connection.execute(update(SyncPlan).where(SyncPlan.id == before.id).values(details=details))
 
 
 def positions(connection: Connection, plan_id: int) -> dict[int, Position]:

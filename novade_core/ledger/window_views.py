@@ -29,7 +29,8 @@ class Gathered:
     rows: int
     files: int  #: manifests
     since: datetime  #: when the first was registered
-    #: The run whose failure keeps it out of further windows until something new lands; None: it goes with the next.
+    #: The run that did not load it, which keeps it out of further windows until a run reads more; None: it goes with
+    #: the next.
     failed_run: int | None = None
     why: str | None = None  #: what that run said
 

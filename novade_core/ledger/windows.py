@@ -70,8 +70,9 @@ class Waiting:
     oldest: datetime | None = None  #: when the first of their manifests was registered
     loading: int = 0  #: runs that hold the warehouse, or have begun to load
     underway: frozenset[str] = field(default_factory=frozenset)  #: streams that have a queued or running run
-    #: Streams whose run in a window failed, and for which nothing has landed since. They open no window and keep none
-    #: open: a pool that is resumed again and again for a load that cannot work costs as if it were always on.
+    #: Streams whose run in a window failed or left something over, and that no run has read more of since. They open
+    #: no window and keep none open: a pool that is resumed again and again for a load that cannot work costs as if it
+    #: were always on.
     stuck: tuple[str, ...] = ()
     closed: datetime | None = None  #: when the last window closed
 
@@ -126,12 +127,15 @@ def waiting(connection: Connection, streams: Collection[str]) -> Waiting:
 def _failed_since(connection: Connection, landed: Any) -> bool:
     last = connection.execute(
         select(Run.state, Run.ended_at)
-        # A run that failed with these files cannot be older than the first that landed one.
-        .where(Run.subject == landed.stream, Run.origin == ORIGIN, Run.id >= landed.run_id)
+        # A run that failed with these files cannot be older than the first that landed one. Whoever read more
+        # afterwards may have mended it, also where nothing new was there to land.
+        .where(Run.subject == landed.stream, Run.id >= landed.run_id)
+        .where((Run.origin == ORIGIN) | (Run.state == RunState.LANDED))
         .order_by(Run.id.desc())
         .limit(1)
     ).first()
-    failed = (RunState.FAILED, RunState.CANCELLED, RunState.ABANDONED)
+    # A partial one that left something over kept it out on purpose, as the policy quarantine does.
+    failed = (RunState.FAILED, RunState.CANCELLED, RunState.ABANDONED, RunState.PARTIAL)
     return (
         last is not None and last.state in failed and last.ended_at is not None and bool(last.ended_at >= landed.last)
     )

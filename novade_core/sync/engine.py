@@ -189,11 +189,13 @@ class Execution:
     def _adopt(self, left: Plan, source: Source, columns: Sequence[Column]) -> Plan | None:
         """The unfinished plan, where it is about the same thing; otherwise it is void and what landed stays."""
         same = left.columns == tuple(replace(c, note="") for c in columns)
-        if left.state is PlanState.LANDED:
+        if gathering.has_landed(left):
             if self.kind is RunKind.BACKFILL:
                 return None
-            if same and gathering.takes_over(left, self.kind):
+            if gathering.takes_over(left, self.kind):
+                # Also where it no longer fits: a full reload that waited is read again, not forgotten.
                 self.kind = left.kind
+            if same and self.kind == left.kind and left.state is PlanState.LANDED:
                 return gathering.add_what_changed(self, source, left)
         if same and left.kind == self.kind and left.details.get("parameters", {}) == dict(self.run.parameters):
             self.log("This run goes on with the plan of an earlier one.", plan=left.id, run=left.run_id)

@@ -30,6 +30,11 @@ def takes_over(left: Plan, kind: RunKind) -> bool:
     return kind in (RunKind.INCREMENTAL, left.kind)
 
 
+def has_landed(left: Plan) -> bool:
+    """Whether a plan waits for a load window, or did so before a run that added to it died."""
+    return left.state is PlanState.LANDED or plans.EXTENDED in left.details
+
+
 def add_what_changed(execution: Execution, source: Source, plan: Plan) -> Plan:
     """Open a landed plan again, with a window of what changed at the source since it was read."""
     read_from = source.now()
@@ -76,7 +81,8 @@ def _is_known(
     execution: Execution, plan: Plan, waiting: Sequence[LandedFile], before: Mapping[str, Any] | None
 ) -> bool:
     """Whether all that waits is what the plan read again of what had been loaded; then it is noted as loaded."""
-    if execution.kind is RunKind.BACKFILL or execution.tail is None or any(m.plan_id != plan.id for m in waiting):
+    others = any(m.rows and m.plan_id != plan.id for m in waiting)
+    if others or execution.kind is RunKind.BACKFILL or execution.tail is None:
         return False
     if not execution.tail.holds_nothing_but(before):
         return False

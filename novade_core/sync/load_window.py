@@ -107,7 +107,8 @@ def _resuming(facts: Facts, window: Window, rules: Rules) -> Decision:
     # Azure may not show yet what it was asked for, and the pool would come up with nobody to pause it.
     settled = asked is None or facts.now - asked >= SETTLE
     if window.end_asked_at is not None:
-        if facts.pool is PoolState.PAUSED and settled:
+        # One that comes up without having been asked for by us is somebody else's.
+        if asked is None or (facts.pool is PoolState.PAUSED and settled):
             return Decision(Step.CLOSE, f"ended by {window.end_asked_by} before the pool was resumed")
         return Decision(Step.GIVE_UP, f"ended by {window.end_asked_by} while the pool was being resumed")
     if asked is not None and facts.now - window.opened_at >= rules.wait:

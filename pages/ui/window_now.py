@@ -221,7 +221,7 @@ def _happens(services: Services, found: Standing, waits: Gathered, now: datetime
             status.badge("failed"),
             " Opens no window before something new lands: ",
             tables.run_link(waits.failed_run),
-            f" failed: {waits.why} ",
+            f" did not load it: {waits.why} ",
             link("Start a run", address("sync", streams=waits.stream)),
             " when the cause is mended.",
         )

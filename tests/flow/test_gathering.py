@@ -188,6 +188,55 @@ def test_a_run_that_fails_while_it_gathers_is_gone_on_with(home: Home, sandbox: 
     assert outcome.counts["source_count"] == outcome.counts["warehouse_count"]
 
 
+def fails_to_read(name: str, _: Any) -> None:
+    if name == "extract.batch":
+        raise OSError("caused by the test")
+
+
+def kinds_and_states(home: Home) -> list[tuple[str, str]]:
+    return [tuple(row) for row in home.ledger_rows("SELECT kind, state FROM sync_plans ORDER BY id")]
+
+
+@pytest.mark.parametrize("after", [RunKind.INCREMENTAL, RunKind.BACKFILL])
+def test_a_full_reload_that_waits_outlives_a_sync_that_dies_over_it(home: Home, after: RunKind) -> None:
+    """The sync had added to its plan, and neither its next attempt nor a backfill may turn the reload into rows."""
+    with window(home):
+        home.sync()
+    assert home.sync(kind=RunKind.FULL).state is RunState.LANDED
+    assert home.sync(observer=fails_to_read).state is RunState.FAILED
+    span = {"since": datetime(2020, 1, 1, tzinfo=UTC), "until": utc_now()} if after is RunKind.BACKFILL else {}
+    assert home.sync(kind=after, **span).state is RunState.LANDED
+    assert ("full", "void") not in kinds_and_states(home)
+    with window(home):
+        home.services._ask_to_load("salesforce.contact", utc_now())
+        assert home.ledger_rows("SELECT kind FROM runs ORDER BY id DESC LIMIT 1") == [("full",)]
+        assert home.sync(kind=RunKind.FULL).state is RunState.SUCCEEDED
+    assert ("full", "done") in kinds_and_states(home)
+    assert waits(home).streams == ()
+
+
+def test_a_full_reload_that_waits_is_read_again_where_the_schema_changes(home: Home, sandbox: Sandbox) -> None:
+    with window(home):
+        home.sync()
+    home.sync(kind=RunKind.FULL)
+    sandbox.call("POST", "/_sandbox/fields", {"object": "Contact", "hide": ["Title"]})
+    try:
+        assert home.sync().state is RunState.LANDED
+    finally:
+        sandbox.call("POST", "/_sandbox/fields", {"reset": True})
+    assert kinds_and_states(home)[1:] == [("full", "void"), ("full", "landed")]
+
+
+def test_only_the_newest_plan_keeps_its_newest_rows(home: Home) -> None:
+    with window(home):
+        home.sync()
+        home.sync()
+    home.sync()
+    kept = ["tail" in row.details for row in home.ledger_rows("SELECT details FROM sync_plans ORDER BY id")]
+    assert kept == [False, False, True]
+    assert home.sync().state is RunState.SUCCEEDED
+
+
 def test_a_run_that_has_begun_to_load_keeps_the_window_until_it_ends(home: Home) -> None:
     seen: dict[str, int] = {}
 

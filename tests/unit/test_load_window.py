@@ -415,19 +415,47 @@ def test_files_that_land_while_a_window_is_open_go_with_it(world: World) -> None
     assert world.asked == ["s.a", "s.b"]
 
 
-def test_a_load_that_fails_opens_no_window_again_until_something_new_landed(world: World) -> None:
+@pytest.mark.parametrize("end", [RunState.FAILED, RunState.PARTIAL])
+def test_a_load_that_leaves_files_opens_no_window_again_until_something_new_landed(world: World, end: RunState) -> None:
     world.land("s.a")
     world.run(70)
-    world.finish_runs(RunState.FAILED)
+    world.finish_runs(end)
     world.run(30)
     assert world.window.state is WindowState.CLOSED
     assert world.run(180) == [Step.NOTHING]
     with world.ledger.read() as connection:
         assert windows.waiting(connection, ["s.a"]).stuck == ("s.a",)
     assert world.azure.calls == ["resume", "pause"]
+    assert world.asked == ["s.a"]
     world.land("s.a")
     world.run(70)
     assert world.asked == ["s.a", "s.a"]
+
+
+def test_a_load_that_failed_is_tried_again_after_a_run_that_found_nothing_new(world: World) -> None:
+    world.land("s.a")
+    world.run(70)
+    world.finish_runs(RunState.FAILED)
+    world.run(30)
+    with world.ledger.write() as connection:
+        connection.execute(
+            insert(Run).values(
+                subject="s.a", source="s", kind="full", state=RunState.LANDED, origin="person", requested_by="p",
+                requested_at=world.azure.now, started_at=world.azure.now, ended_at=world.azure.now,
+            )
+        )  # fmt: skip
+    world.run(70)
+    assert world.asked == ["s.a", "s.a"]
+
+
+def test_a_pool_that_somebody_else_resumes_stays_when_a_window_that_asked_for_nothing_is_ended(world: World) -> None:
+    azure = world.azure
+    azure.state, azure.then, azure.until = "Resuming", "Online", azure.now + azure.takes
+    windows.ask_for_window(world.ledger, who="anna", now=azure.now)
+    assert world.run(1) == [Step.WAIT]
+    windows.ask_to_end(world.ledger, who="anna", now=azure.now)
+    world.run(15)
+    assert (azure.calls, azure.said(), world.window.state) == ([], "Online", WindowState.CLOSED)
 
 
 def test_files_of_a_stream_that_is_gone_open_no_window(world: World) -> None:
