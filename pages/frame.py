@@ -56,6 +56,12 @@ _pages = {
             url_path="reconciliation",
             help="Is it all there?",
         ),
+        st.Page(
+            _HERE / "trust" / "tracking_plan.py",
+            title="Tracking plan",
+            url_path="tracking-plan",
+            help="What was agreed to be sent, and since when?",
+        ),
     ],
     "Control": [
         st.Page(
