@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 #: Ends of runs after which the views over the landing zone have something new to show.
-_ARRIVED = (RunState.SUCCEEDED, RunState.PARTIAL, RunState.LANDED)
+ARRIVED = (RunState.SUCCEEDED, RunState.PARTIAL, RunState.LANDED)
 
 
 def code_version() -> str:
@@ -81,6 +81,6 @@ def perform(services: Services, run_id: int, observer: Observer | None = None, *
         # A cancel ends the run where it stands, a stop of the worker leaves it to be gone on with; not in a COMMIT.
         signal.signal(signal.SIGTERM, lambda *_: execution.pulse.interrupt())
     outcome = execution.perform()
-    if outcome.state in _ARRIVED:
+    if outcome.state in ARRIVED:
         publish.refresh(services, services.environment.stream(run.subject))
     return outcome

@@ -21,6 +21,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from jobs.execute import ARRIVED
 from jobs.stalls import Stalls
 from novade_core.ledger import leases
 from novade_core.ledger.models import ENDED, Lease, Run, RunState, WorkerRow
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 HELD = 75
 #: A child that is killed so often before it claims its run is not started again.
 _KILLED_AT_MOST = 3
+#: A child renews its stream's view after its run, on a serverless pool that may have to wake up first.
+_VIEW_SECONDS = 300.0
 
 
 @dataclass
@@ -163,16 +166,19 @@ class Supervisor:
         if not self._children:
             return
         with self._services.ledger.read() as connection:
-            ended = set(
-                connection.execute(
-                    select(Run.id).where(Run.id.in_([c.run_id for c in self._children]), Run.state.in_(ENDED))
-                ).scalars()
-            )
+            found = connection.execute(
+                select(Run.id, Run.state).where(Run.id.in_([c.run_id for c in self._children]), Run.state.in_(ENDED))
+            ).all()
+        ended = {run.id: run.state for run in found}
+        publishes = self._services.environment.serverless is not None
         for child in self._children:
             if child.run_id not in ended:
                 continue
             child.idle_since = child.idle_since or time.monotonic()
-            if time.monotonic() - child.idle_since > self._settings.stop_seconds:
+            longest = self._settings.stop_seconds
+            if publishes and ended[child.run_id] in ARRIVED:
+                longest = max(longest, _VIEW_SECONDS)
+            if time.monotonic() - child.idle_since > longest:
                 _log.warning("the process of run %s outlived its run and is ended", child.run_id)
                 child.process.kill()
 

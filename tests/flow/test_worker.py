@@ -12,10 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from sqlalchemy import text
+
 from jobs.scheduler import start_worker
 from novade_core.ledger.models import RunState
 from novade_core.ledger.requests import ask_to_cancel
-from novade_core.wiring import utc_now
+from novade_core.sections import ServerlessSettings
+from novade_core.wiring import build_services, utc_now
 from tests.homes import PROJECT, Home, Sandbox
 
 
@@ -145,6 +149,42 @@ def test_a_run_whose_child_cannot_start_fails_with_the_command_to_try(home: Home
     [run] = home.ledger_rows("SELECT error_kind, error_hint FROM runs WHERE id = :r", r=run_id)
     assert run.error_kind == "WorkerBroken"
     assert f"jobs execute {run_id}" in run.error_hint
+
+
+@pytest.mark.parametrize(
+    ("has_views", "state", "idle", "is_killed"),
+    [
+        (False, "succeeded", 10, True),
+        (True, "landed", 10, False),
+        (True, "abandoned", 10, True),
+        (True, "landed", 301, True),
+    ],
+)
+def test_a_child_that_renews_a_view_after_its_run_has_time(
+    home: Home, has_views: bool, state: str, idle: float, is_killed: bool
+) -> None:
+    from jobs.supervisor import Child, Supervisor
+
+    run_id = home.ask()
+    with home.services.ledger.write() as connection:
+        connection.execute(text("UPDATE runs SET state = :s, ended_at = requested_at"), {"s": state})
+    views = ServerlessSettings() if has_views else None
+    environment = home.environment.model_copy(update={"serverless": views})
+    supervisor = Supervisor(build_services(environment))
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        child = Child(process=process, run_id=run_id, subject="salesforce.contact", source="salesforce")
+        child.idle_since = time.monotonic() - idle
+        supervisor._children.append(child)
+        supervisor.look(more=False)
+        if is_killed:
+            assert process.wait(timeout=10) == -signal.SIGKILL
+        else:
+            time.sleep(0.2)
+            assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_an_abandoned_run_that_wakes_can_neither_register_nor_move_the_checkpoint(home: Home) -> None:
