@@ -35,6 +35,8 @@ PAUSED = frozenset({42108, 40892})
 #: The connection is gone, and with it what its statement did or did not do.
 _LOST_STATES = frozenset({"08S01", "08S02", "08001", "08003", "08007", "01002", "HYT01"})
 _LOST_NUMBERS = frozenset({10053, 10054, 10060})
+#: SQLSTATE of a statement that was cancelled.
+CANCELLED = "HY008"
 _LOGIN = frozenset({18456, 916, 4064})
 _RIGHTS = frozenset({229, 230, 262, 297, 300, 15247, 6004, 105249})
 EXISTS_ALREADY = frozenset({2714, 2759})
@@ -60,6 +62,11 @@ class Refused(Exception):
     def timed_out(self) -> bool:
         """Did the statement take too long?"""
         return self.state == "HYT00"
+
+    @property
+    def cancelled(self) -> bool:
+        """Was the statement ended by ``Link.cancel``?"""
+        return self.state == CANCELLED
 
     @property
     def transient(self) -> bool:
@@ -100,6 +107,8 @@ class Refused(Exception):
                 hint="Raise warehouse.statement_timeout_seconds, or the pool's size, if this stays.",
                 origin="warehouse",
             )
+        if self.cancelled:
+            return RetryableError(f"The step {self.step} on {self.server} was interrupted.", origin="warehouse")
         if self.step == "copy":
             return StorageRefused(
                 f"COPY INTO on {self.server} could not load the landed files ({which}).",
@@ -137,6 +146,10 @@ def _driver_error(error: Exception) -> BaseException:
     return error
 
 
+class _Cancelled(Exception):
+    """The statement was cancelled, whatever the driver made of it."""
+
+
 class Link:
     """A connection in autocommit that can be opened anew; every statement carries the load's label."""
 
@@ -146,6 +159,7 @@ class Link:
         self._engine: Engine | None = None
         self._connection: Connection | None = None
         self._cursor: Any = None
+        self._cancelled = False
         self._lock = threading.Lock()
         #: Run and table of the labels.
         self.tag: tuple[int, str] = (0, "look")
@@ -166,19 +180,39 @@ class Link:
         return fault
 
     def _watch(self, cursor: Any) -> None:
+        """The cursor that ``cancel`` ends, None for none.
+
+        Waits for a cancel that is under way: the driver crashes where a cursor is closed in the middle of one.
+        """
         with self._lock:
             self._cursor = cursor
+            if cursor is not None:
+                self._cancelled = False
 
     def rows(self, statement: Statement) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        with self._run(statement) as result:
-            return [tuple(row) for row in result.fetchall()]
+        return list(self.stream(statement))
 
     def stream(self, statement: Statement, size: int = 10_000) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, fetched in pieces."""
         with self._run(statement) as result:
-            while rows := result.fetchmany(size):
+            cursor = result.cursor  # SQLAlchemy's own fetch closes it at the last row, while it is still watched
+            while rows := self._fetch(cursor, size):
                 yield from (tuple(row) for row in rows)
+
+    def _fetch(self, cursor: Any, size: int) -> Sequence[Sequence[Any]]:
+        self._watch(cursor)
+        try:
+            rows: Sequence[Sequence[Any]] = cursor.fetchmany(size)
+        finally:
+            self._watch(None)
+        self._stop_if_cancelled()
+        return rows
+
+    def _stop_if_cancelled(self) -> None:
+        """Microsoft's driver calls a statement that was cancelled a success with no rows; FreeTDS an error."""
+        if self._cancelled:
+            raise _Cancelled
 
     def hit(self, statement: Statement) -> int:
         """Run it; rows that it changed, where the pool says so."""
@@ -194,22 +228,26 @@ class Link:
         try:
             result = self._connection.exec_driver_sql(text, statement.parameters, {"preserve_rowcount": True})
             try:
+                self._stop_if_cancelled()
                 yield result
             finally:
                 result.close()
+        except _Cancelled as error:
+            raise Refused(statement.step, self._server, "cancelled", CANCELLED, None) from error
         except (SQLAlchemyError, self._fault()) as error:
             refused = refusal(error, statement.step, self._server)
+            if self._cancelled and not refused.lost:
+                refused.state = CANCELLED
             _log.warning("Synapse refused %s: %s", statement.step, redacted(refused.text))
             if refused.lost:
                 self.close()
             raise refused from error
-        finally:
-            self._watch(None)
 
     def cancel(self) -> None:
         """End the statement that runs, from another thread; nothing happens where none does."""
         with self._lock, contextlib.suppress(Exception):  # whatever a dying connection says to it
             if self._cursor is not None:
+                self._cancelled = True
                 self._cursor.cancel()
 
     def close(self) -> None:
@@ -250,5 +288,14 @@ def _engine(settings: WarehouseSettings, watch: Callable[[Any], None]) -> Engine
     @event.listens_for(engine, "before_cursor_execute")
     def note(_connection: Any, cursor: Any, *_more: Sequence[Any]) -> None:
         watch(cursor)
+
+    # Both come before SQLAlchemy closes the cursor.
+    @event.listens_for(engine, "after_cursor_execute")
+    def forget(*_context: Any) -> None:
+        watch(None)
+
+    @event.listens_for(engine, "handle_error")
+    def forget_failed(_context: Any) -> None:
+        watch(None)
 
     return engine

@@ -121,7 +121,7 @@ class Connection(threading.Thread):
         engine = self.engine
         assert engine is not None
         if kind == tds.ATTENTION:
-            engine.cancel.clear()
+            engine.heard()
             self.out.write(tds.done(tds.ATTN))
             self.out.end()
             return

@@ -83,6 +83,7 @@ class Engine:
         self.session_id = f"SID{next(_numbers)}"
         self.login_time = now()
         self.cancel = threading.Event()
+        self.interrupting = threading.Lock()
         self.busy = False
         #: Held while a request is answered: who reads this session's uncommitted rows waits for it.
         self.turn = threading.Lock()
@@ -112,9 +113,20 @@ class Engine:
     def interrupt_until(self, over: Callable[[], bool]) -> None:
         """Interrupt what runs in DuckDB again and again: a statement about to start would miss a single call."""
         until = time.monotonic() + 30
-        while not over() and time.monotonic() < until:
-            self.con.interrupt()
+        while time.monotonic() < until:
+            with self.interrupting:
+                if over():
+                    return
+                try:
+                    self.con.interrupt()
+                except duckdb.ConnectionException:
+                    return  # closed meanwhile
             time.sleep(0.02)
+
+    def heard(self) -> None:
+        """The cancel has had its effect: what comes next is not interrupted."""
+        with self.interrupting:
+            self.cancel.clear()
 
     def sleep(self, seconds: float) -> None:
         """A wait that a cancel ends."""
