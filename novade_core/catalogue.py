@@ -21,6 +21,7 @@ class Declared:
     version_field: str | None = None  #: the newest wins; None: the later landing does
     created_field: str | None = None
     deleted_field: str | None = None
+    overlap_seconds: int | None = None  #: in place of the setting's default
 
 
 #: Salesforce objects that cannot be deleted, so that they have no IsDeleted.
@@ -41,22 +42,6 @@ def _salesforce(name: str, settings: StreamSettings) -> Declared:
     )
 
 
-def _tracking_plan(name: str, _settings: StreamSettings) -> Declared | None:
-    """One model for plans of all formats; every version stays, so nothing is deleted."""
-    if name not in ("plans", "events", "properties"):
-        return None
-    # Which version is current changes; events and properties of a version never do.
-    changes = "changed_at" if name == "plans" else "first_seen_at"
-    return Declared(
-        object_name=name,
-        label="Tracking plans" if name == "plans" else f"Tracking plan {name}",
-        primary_key=("id",),
-        cursor_field=changes,
-        version_field=changes,
-        created_field="first_seen_at",
-    )
-
-
 def _drift(name: str, _settings: StreamSettings) -> Declared | None:
     """The five kinds of records that the API reads; instants and keys as the vendor's models name them."""
     created = {"accounts": "createDateTime"}.get(name, "createdAt")
@@ -74,9 +59,45 @@ def _drift(name: str, _settings: StreamSettings) -> Declared | None:
     )
 
 
+def _tracking_plan(name: str, _settings: StreamSettings) -> Declared | None:
+    """One model for plans of all formats; every version stays, so nothing is deleted."""
+    if name not in ("plans", "events", "properties"):
+        return None
+    # Which version is current changes; events and properties of a version never do.
+    changes = "changed_at" if name == "plans" else "first_seen_at"
+    return Declared(
+        object_name=name,
+        label="Tracking plans" if name == "plans" else f"Tracking plan {name}",
+        primary_key=("id",),
+        cursor_field=changes,
+        version_field=changes,
+        created_field="first_seen_at",
+    )
+
+
+def _amplitude(name: str, settings: StreamSettings) -> Declared | None:
+    """Events by upload; a late file of an hour comes within some hours. Definitions are listed whole each time."""
+    if name == "events":
+        by_insert_id = settings.key == "insert_id"
+        return Declared(
+            object_name=name,
+            label="Amplitude events",
+            primary_key=("device_id", "_insert_id") if by_insert_id else ("uuid",),
+            cursor_field="server_upload_time",
+            version_field="server_upload_time",
+            created_field="server_upload_time",
+            overlap_seconds=6 * 3600,
+        )
+    keys = {"event_types": ("event_type",), "event_properties": ("event_type", "event_property")}
+    if name not in keys:
+        return None
+    return Declared(object_name=name, label=f"Amplitude {name.replace('_', ' ')}", primary_key=keys[name])
+
+
 #: Source -> what it declares of the stream of this name; None where it has none of that name.
 SOURCES: dict[str, Callable[[str, StreamSettings], Declared | None]] = {
     "salesforce": _salesforce,
+    "amplitude": _amplitude,
     "drift": _drift,
     "tracking_plan": _tracking_plan,
 }
@@ -91,6 +112,9 @@ def stream_of(stream_id: str, settings: StreamSettings) -> Stream:
     declared = SOURCES[source](name, settings)
     if declared is None:
         raise ConfigurationError(f"{source} has no stream {name}.")
+    overlap = settings.overlap_seconds
+    if declared.overlap_seconds is not None and "overlap_seconds" not in settings.model_fields_set:
+        overlap = declared.overlap_seconds
     return Stream(
         source=source,
         name=name,
@@ -104,7 +128,7 @@ def stream_of(stream_id: str, settings: StreamSettings) -> Stream:
         delete_mode=settings.delete_mode,
         schema_policy=settings.schema_policy,
         reject_limit=settings.reject_limit,
-        overlap_seconds=settings.overlap_seconds,
+        overlap_seconds=overlap,
         fresh_within_minutes=settings.fresh_within_minutes,
         transport=settings.transport,
         fields=settings.fields,

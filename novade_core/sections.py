@@ -16,6 +16,10 @@ from novade_core.schedules import Outage
 from novade_core.streams import DeleteMode, RunKind, SchemaPolicy
 
 
+#: An object of an Amplitude event, and a name inside of it.
+PROMOTED = r"^(event_properties|user_properties|group_properties|groups|data)\..{1,100}$"
+
+
 class Section(BaseModel):
     """Frozen, and an unknown key is an error."""
 
@@ -182,6 +186,29 @@ class DriftSettings(Section):
     retry_base_seconds: Annotated[float, Field(ge=0)] = 1.0  #: doubled at each try, with jitter
 
 
+class AmplitudeSettings(Section):
+    """How to reach and use one Amplitude project. Secrets come from the environment or a secrets file."""
+
+    api_key: SecretStr | None = None  #: of the project
+    secret_key: SecretStr | None = None  #: of the project
+    region: Literal["us", "eu"] = "us"  #: where the project's data are; the other region refuses its keys
+    endpoint: str | None = None  #: a stand-in; None = the region's host
+    ca_file: Path | None = None  #: certificate authority of the endpoint
+    since: date | None = None  #: first day of the first sync and of full reloads; None = 30 days back
+    promoted: tuple[Annotated[str, Field(pattern=PROMOTED)], ...] = ()  #: properties with a column of their own
+    settle_minutes: Annotated[int, Field(ge=0)] = 180  #: hours are read so long after their end; Amplitude needs 120
+    hours_per_request: Annotated[int, Field(ge=1, le=8_760)] = 24  #: of one export
+    batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000  #: lines that land together …
+    batch_mb: Annotated[int, Field(ge=1, le=1_024)] = 64  #: … and MiB of them
+    max_archive_mb: Annotated[int, Field(ge=1)] = 5_000  #: a larger export is refused; Amplitude's own limit is 4 GB
+    max_unpacked_gb: Annotated[int, Field(ge=1)] = 200  #: an export that unpacks to more is refused
+    max_ratio: Annotated[int, Field(ge=10, le=1_000)] = 200  #: a file that unpacks to more times its size is refused
+    slots: Annotated[int, Field(ge=1, le=4)] = 1  #: runs that read from the project at the same time
+    timeout_seconds: Annotated[float, Field(gt=0)] = 600  #: of one request without a byte; exports are made first
+    tries: Annotated[int, Field(ge=1, le=10)] = 4  #: of one request, for faults that may pass
+    retry_base_seconds: Annotated[float, Field(ge=0)] = 1.0  #: doubled at each try, with jitter
+
+
 class WorkerSettings(Section):
     """Timing of leases, of the scheduler and of the supervisor."""
 
@@ -244,7 +271,8 @@ class StreamSettings(Section):
     reject_limit: Annotated[int, Field(ge=0)] = 100  #: more rejects fail the run
     overlap_seconds: Annotated[int, Field(ge=0)] = 600  #: re-read before the checkpoint
     fresh_within_minutes: Annotated[int, Field(ge=1)] = 1440  #: older data is stale
-    transport: Literal["auto", "rest", "bulk"] = "auto"  #: Salesforce: by count, or always one of them
+    transport: Literal["auto", "rest", "bulk", "export"] = "auto"  #: way in: for Amplitude auto or export
+    key: Literal["uuid", "insert_id"] | None = None  #: amplitude.events: what tells events apart; None = uuid
     fields: tuple[str, ...] = ()  #: only these; empty = all that can be read
 
 
@@ -262,6 +290,7 @@ class EnvironmentSettings(Section):
     sandbox: SandboxSettings | None = None
     secrets_files: tuple[Path, ...] = ()  #: TOML files whose [salesforce] etc. complete the connection
     salesforce: SalesforceSettings = SalesforceSettings()
+    amplitude: AmplitudeSettings = AmplitudeSettings()  #: the project whose events are read
     drift: DriftSettings = DriftSettings()
     tracking_plan: TrackingPlanSettings = TrackingPlanSettings()  #: where plans are read from
     api: ApiSettings = ApiSettings()

@@ -18,6 +18,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from novade_core.catalogue import stream_of
 from novade_core.errors import ConfigurationError, UnknownStream
 from novade_core.schedules import CANARY, ScheduleSpec, Timing
+from novade_core.sections import AmplitudeSettings as AmplitudeSettings
 from novade_core.sections import ApiSettings as ApiSettings
 from novade_core.sections import DriftSettings as DriftSettings
 from novade_core.sections import EnvironmentSettings as EnvironmentSettings
@@ -73,6 +74,7 @@ class Environment(Section):
     sandbox: SandboxSettings | None
     secrets_files: tuple[Path, ...]
     salesforce: SalesforceSettings
+    amplitude: AmplitudeSettings
     drift: DriftSettings
     tracking_plan: TrackingPlanSettings
     api: ApiSettings
@@ -222,6 +224,15 @@ def _landing(
     return landing
 
 
+def _amplitude(raw: AmplitudeSettings, given: dict[str, Any], file: Path, chosen: str, home: Path) -> AmplitudeSettings:
+    amplitude = _section(AmplitudeSettings, raw.model_dump(exclude_unset=True) | given, file, chosen, "amplitude")
+    if amplitude.endpoint and not is_safe(amplitude.endpoint):
+        said = "endpoint must be https; plain http is for this machine alone"
+        hint = f"Correct {file} and try again."
+        raise ConfigurationError(f"{file} (environment {chosen}, amplitude): {said}.", hint=hint)
+    return amplitude.model_copy(update={"ca_file": home / amplitude.ca_file if amplitude.ca_file else None})
+
+
 def _drift(raw: DriftSettings, given: dict[str, Any], file: Path, chosen: str, home: Path) -> DriftSettings:
     drift = _section(DriftSettings, raw.model_dump(exclude_unset=True) | given, file, chosen, "drift")
     if not is_safe(drift.endpoint):
@@ -301,6 +312,7 @@ def load_settings(
     tracking_plan = _section(TrackingPlanSettings, given, file, chosen, "tracking_plan")
     if tracking_plan.path is not None:
         tracking_plan = tracking_plan.model_copy(update={"path": home / tracking_plan.path})
+    amplitude = _amplitude(raw.amplitude, _secrets("amplitude", secrets_files, environ), file, chosen, home)
     drift = _drift(raw.drift, _secrets("drift", secrets_files, environ), file, chosen, home)
     given = raw.api.model_dump(exclude_unset=True) | _secrets("api", secrets_files, environ)
     api = _section(ApiSettings, given, file, chosen, "api")
@@ -334,6 +346,7 @@ def load_settings(
         sandbox=raw.sandbox.model_copy(update={"dir": home / raw.sandbox.dir}) if raw.sandbox else None,
         secrets_files=secrets_files,
         salesforce=salesforce,
+        amplitude=amplitude,
         drift=drift,
         tracking_plan=tracking_plan,
         api=api,

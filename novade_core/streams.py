@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,7 +156,8 @@ class Window:
     def halves(self, now: datetime) -> tuple[Window, Window] | None:
         """Two windows of half the length, or None where less than a minute is left to share.
 
-        A window that is open above is cut between its start and ``now``, and its later half stays open.
+        A window that is open above is cut between its start and ``now``, and its later half stays open. More
+        than two hours are cut at a whole hour: some sources give whole hours alone.
         """
         if self.low is None:
             return None
@@ -164,6 +165,8 @@ class Window:
         if length.total_seconds() < 60:
             return None
         middle = self.low + length / 2
+        hour = middle.replace(minute=0, second=0, microsecond=0)
+        middle = hour if length > timedelta(hours=2) else middle
         return replace(self, high=middle, expected=None), replace(self, low=middle, expected=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -209,6 +212,8 @@ class JsonLines:
     fields: tuple[str, ...]  #: names of columns; what is absent is NULL
     as_json: frozenset[str] = frozenset()  #: of them, those whose strings keep their quotes
     rest: str | None = None  #: of them, the one that takes whatever has another name, as a JSON object
+    inner: Mapping[str, tuple[str, str]] = field(default_factory=dict)  #: of them, one that is inside another: where
+    first_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: of them, the first of others with a value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from novade_core.streams import Batch, Stream, StreamSchema, Window
 
@@ -64,3 +64,14 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give back connections."""
+
+
+@runtime_checkable
+class CutsWindows(Protocol):
+    """A source that is read in spans of its own, such as whole hours, and has no counts to cut windows by."""
+
+    def cut(self, stream: Stream, low: datetime | None, high: datetime, part: str) -> list[Window]:
+        """Windows that tile everything from ``low`` (None: as far back as configured) to ``high``, oldest first.
+
+        ``high`` is the source's ``now``: behind it there is nothing yet.
+        """

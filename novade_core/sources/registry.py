@@ -21,5 +21,15 @@ def _drift(environment: Environment, temp: Path) -> Source:
     return Drift(environment.drift, temp)
 
 
+def _amplitude(environment: Environment, temp: Path) -> Source:
+    from novade_core.sources.amplitude import Amplitude
+
+    return Amplitude(environment.amplitude, temp)
+
+
 #: How each source is built. The import is inside: a command that reads only the ledger needs none of it.
-SOURCES: dict[str, Callable[[Environment, Path], Source]] = {"salesforce": _salesforce, "drift": _drift}
+SOURCES: dict[str, Callable[[Environment, Path], Source]] = {
+    "salesforce": _salesforce,
+    "amplitude": _amplitude,
+    "drift": _drift,
+}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from novade_core.errors import BadWindow, SchemaFrozen
 from novade_core.ledger.plans import CheckpointValue, Plan
-from novade_core.sources.base import Source
+from novade_core.sources.base import CutsWindows, Source
 from novade_core.streams import Column, LandedFile, RunKind, SchemaPolicy, Stream, Window, utc
 
 
@@ -85,7 +85,8 @@ def windows_for(
     """The windows of a new plan, and T0 where it has one.
 
     The first sync of a stream is two imports: history, from the oldest record up to T0, and live, from T0 less
-    the overlap on. T0 is read from the source's clock, never from ours.
+    the overlap on. T0 is read from the source's clock, never from ours. A source that says itself how it wants to be
+    read has nothing behind T0 yet, so that history is all.
     """
     if kind is RunKind.BACKFILL:
         window = backfill_window(parameters)
@@ -95,10 +96,14 @@ def windows_for(
     since = (checkpoint.cursor or checkpoint.seam) if checkpoint else None
     if kind is RunKind.INCREMENTAL and since is not None:
         window = live_window(stream, since)
+        if isinstance(source, CutsWindows):
+            return source.cut(stream, window.low, source.now(), window.part), None
         return [replace(window, expected=source.window_count(stream, window))], None
     seam = source.now()
-    months = source.counts_by_month(stream, stream.cursor_field, include_deleted=True)
     part = "full" if kind is RunKind.FULL else "history"
+    if isinstance(source, CutsWindows):
+        return source.cut(stream, None, seam, part), seam
+    months = source.counts_by_month(stream, stream.cursor_field, include_deleted=True)
     return [*history_windows(months, seam, history_rows, part), live_window(stream, seam)], seam
 
 

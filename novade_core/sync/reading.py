@@ -48,9 +48,17 @@ def _csv(text: TextFile) -> str:
 
 
 def _json(text: JsonLines) -> str:
-    names = [name for name in text.fields if name != text.rest]
-    shape = sql_text(json.dumps({name: "JSON" if name in text.as_json else "VARCHAR" for name in names}))
+    made = {text.rest, *text.inner, *text.first_of}
+    names = [name for name in text.fields if name not in made]
+    objects = text.as_json | {owner for owner, _ in text.inner.values()}
+    read = dict.fromkeys([*names, *objects, *(other for others in text.first_of.values() for other in others)])
+    shape = sql_text(json.dumps({name: "JSON" if name in objects else "VARCHAR" for name in read}))
     values = [f"{_value(name, as_json=name in text.as_json)} AS {quote(name)}" for name in names]
+    for name, (owner, inside) in text.inner.items():
+        pointer = "/" + inside.replace("~", "~0").replace("/", "~1")
+        values.append(f"{_text_at(f'_object[{sql_text(owner)}]', pointer)} AS {quote(name)}")
+    for name, others in text.first_of.items():
+        values.append(f"coalesce({', '.join(_value(other, as_json=False) for other in others)}) AS {quote(name)}")
     if text.rest is not None:
         values.append(f"{_rest(names)} AS {quote(text.rest)}")
     lines = (
@@ -59,8 +67,8 @@ def _json(text: JsonLines) -> str:
         f"max_line_size={LONGEST_LINE}, buffer_size={LONGEST_LINE * 2})"
     )
     # TRY gives NULL for what is no JSON, and costs nothing where all of it is.
-    objects = f"SELECT _line, TRY(json_transform(_line, {shape})) AS _object FROM {lines}"  # noqa: S608  names are quoted
-    return f"(SELECT _line AS {quote(ROW)}, {', '.join(values)} FROM ({objects}))"  # noqa: S608  names are quoted
+    taken = f"SELECT _line, TRY(json_transform(_line, {shape})) AS _object FROM {lines}"  # noqa: S608  names are quoted
+    return f"(SELECT _line AS {quote(ROW)}, {', '.join(values)} FROM ({taken}))"  # noqa: S608  names are quoted
 
 
 def _value(name: str, *, as_json: bool) -> str:
@@ -68,6 +76,11 @@ def _value(name: str, *, as_json: bool) -> str:
     if as_json:
         return f"nullif(CAST({value} AS VARCHAR), 'null')"
     # No warehouse's text holds NUL everywhere; the JSON beside it keeps the escape.
+    return f"CASE WHEN contains(_line, '\\u0000') THEN replace({value}, chr(0), '') ELSE {value} END"
+
+
+def _text_at(json: str, pointer: str) -> str:
+    value = f"TRY(json_extract_string({json}, {sql_text(pointer)}))"
     return f"CASE WHEN contains(_line, '\\u0000') THEN replace({value}, chr(0), '') ELSE {value} END"
 
 
