@@ -239,7 +239,8 @@ class Link:
             if self._cancelled and not refused.lost:
                 refused.state = CANCELLED
             _log.warning("Synapse refused %s: %s", statement.step, redacted(refused.text))
-            if refused.lost:
+            # SQLAlchemy hangs up after a timeout too, and would then refuse whatever follows.
+            if refused.lost or self._connection.invalidated:
                 self.close()
             raise refused from error
 

@@ -14,7 +14,7 @@ import pytest
 
 from novade_core.errors import RetryableError
 from novade_core.warehouse.synapse_link import Link, Refused
-from novade_core.warehouse.synapse_sql import Statement
+from novade_core.warehouse.synapse_sql import STAGE_SCHEMA, Statement
 from tests.azurite import azurite
 from tests.contracts.houses import ADAPTERS, House, row, stream
 from tests.pools import RunningPool, blob_of, pool_in
@@ -60,8 +60,10 @@ class Interrupter(threading.Thread):
 
 
 def unchanged_and_free(house: House) -> None:
-    """The first load's row is there, the second's is not; the fence is free, and nothing runs."""
+    """The first load's row is there, the second's is not, nor is anything staged; the fence is free; nothing runs."""
     assert house.names(THING) == {"a": "old"}
+    staged = "SELECT t.name FROM sys.tables AS t JOIN sys.schemas AS s ON s.schema_id = t.schema_id WHERE s.name = '{}'"
+    assert house.query(staged.format(STAGE_SCHEMA)) == []
     (again,) = house.load(THING, house.land(THING, row("a", 2, "new"))).results
     assert again.loaded == 1
     assert house.names(THING) == {"a": "new"}
