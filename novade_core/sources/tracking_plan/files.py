@@ -99,7 +99,7 @@ def _ending(file: str) -> str | None:
 
 def _contents(path: Path, only: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     total = 0
-    wanted = set(only)
+    missing = set(only)
     if path.is_file():
         candidates = iter([path])
         root = path.parent
@@ -108,7 +108,7 @@ def _contents(path: Path, only: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         candidates = _files(path, path, 0)
     for number, file in enumerate(candidates):
         name = file.relative_to(root).as_posix()
-        if wanted and name not in wanted:
+        if only and name not in only:
             continue
         if number >= MAX_FILES:
             raise unreadable(str(path), "", f"holds more than {MAX_FILES:,} files")
@@ -116,11 +116,11 @@ def _contents(path: Path, only: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         total += len(data)
         if total > MAX_TOTAL:
             raise unreadable(str(path), "", f"holds more than {MAX_TOTAL:,} bytes of plans")
-        wanted.discard(name)
+        missing.discard(name)
         yield name, data
-    if wanted:
+    if missing:
         raise ConfigurationError(
-            f"{path} has no {', '.join(sorted(wanted))}, which tracking_plan.files names.",
+            f"{path} has no {', '.join(sorted(missing))}, which tracking_plan.files names.",
             hint="Correct the names: they are relative to tracking_plan.path and end in .json, .csv, .xlsx or .yaml.",
             origin="source",
         )
