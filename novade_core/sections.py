@@ -51,7 +51,7 @@ class LandingSettings(Section):
 class WarehouseSettings(Section):
     """Where tables live. Secrets come from the environment or a secrets file."""
 
-    kind: Literal["duckdb", "synapse"] = "duckdb"  #: adapter
+    kind: Literal["duckdb", "synapse", "serverless"] = "duckdb"  #: adapter; serverless: views alone, without a pool
     path: Path = Path("var/warehouse.duckdb")  #: the database file; this and the next three are for duckdb
     memory_limit_mb: Annotated[int, Field(ge=64)] = 160  #: for the engine's buffers
     threads: Annotated[int, Field(ge=1)] = 1  #: of the engine; two load a little faster for a third more processor time

@@ -251,9 +251,12 @@ def _pool(
     missing = [key for key in ("subscription", "resource_group", "workspace", "name") if not getattr(pool, key)]
     said = f"kind is {pool.kind}, which needs {', '.join(missing)}" if missing else ""
     said = said if is_safe(pool.endpoint) else "endpoint must be https; plain http is for this machine alone"
-    said = said if warehouse.kind == "synapse" else f"kind is {pool.kind}, but the warehouse is {warehouse.kind}"
+    hint = f"Correct {file} and try again."
+    if warehouse.kind != "synapse":
+        said = f"kind is {pool.kind}, but the warehouse is {warehouse.kind}, which has no pool to resume and pause"
+        hint = 'Remove the section pool, or set warehouse.kind = "synapse".'
     if said and pool.kind != "none":
-        raise ConfigurationError(f"{file} (environment {chosen}, pool): {said}.", hint=f"Correct {file} and try again.")
+        raise ConfigurationError(f"{file} (environment {chosen}, pool): {said}.", hint=hint)
     return pool
 
 
@@ -261,6 +264,7 @@ def _pool(
 _LANDING_OF = {
     "duckdb": ("folder", "which opens files of this machine"),
     "synapse": ("azure_blob", "whose COPY INTO reads from a storage account alone"),
+    "serverless": ("azure_blob", "whose views read from a storage account alone"),
 }
 
 
@@ -272,6 +276,23 @@ def _refuse_apart(landing: LandingSettings, warehouse: WarehouseSettings, file: 
             f"{file} (environment {chosen}, landing.kind): the landing is {landing.kind}, "
             f"but the warehouse is {warehouse.kind}, {reads}.",
             hint=f'Set landing.kind = "{needed}", or choose another warehouse.kind.',
+        )
+
+
+def _refuse_without_views(
+    serverless: ServerlessSettings | None, warehouse: WarehouseSettings, file: Path, chosen: str, *, is_ready: bool
+) -> None:
+    """``is_ready``: see ``_landing``. Raises ConfigurationError where there is no serverless pool to publish on."""
+    if warehouse.kind != "serverless":
+        return
+    missing = "the section serverless"
+    if serverless is not None:
+        missing = " and ".join(f"serverless.{k}" for k in ("server", "database") if not getattr(serverless, k))
+    if serverless is None or (missing and is_ready):
+        raise ConfigurationError(
+            f"{file} (environment {chosen}, warehouse.kind): the warehouse is serverless, but {missing} is missing.",
+            hint=f"Name the endpoint and its database in [environments.{chosen}.serverless], "
+            "or choose another warehouse.kind.",
         )
 
 
@@ -326,6 +347,7 @@ def load_settings(
     if raw.serverless is not None:
         given = raw.serverless.model_dump(exclude_unset=True) | _secrets("serverless", secrets_files, environ)
         serverless = _section(ServerlessSettings, given, file, chosen, "serverless")
+    _refuse_without_views(serverless, warehouse, file, chosen, is_ready=is_ready)
     streams = tuple(_stream(key, value, file) for key, value in parsed.streams.items())
     schedules = tuple(_schedule(key, value, streams, file) for key, value in parsed.schedules.items())
     if salesforce.ca_file is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from novade_core.sync.publish import Desk
     from novade_core.sync.tools import Tools
     from novade_core.warehouse.base import Warehouse
+    from novade_core.warehouse.external_views import Stamp
 
 
 def utc_now() -> datetime:
@@ -57,9 +58,26 @@ class Services:
             from novade_core.warehouse.synapse import SynapseWarehouse
 
             return SynapseWarehouse(self.environment.warehouse)
+        if self.environment.warehouse.kind == "serverless":
+            return self._published()
         from novade_core.warehouse.duckdb import DuckDBWarehouse
 
         return DuckDBWarehouse(self.environment.warehouse)
+
+    def _published(self) -> Warehouse:
+        from novade_core.ledger import published_views
+        from novade_core.warehouse.published import PublishedWarehouse, Shown
+        from novade_core.warehouse.serverless import Serverless
+
+        settings, landing = self.environment.serverless, self.environment.landing
+        assert settings is not None  # the settings refuse this kind without the section
+
+        def book(stream: str, stamp: Stamp) -> Shown:
+            with self.ledger.read() as connection:
+                held = published_views.held(connection, stream, seqs=stamp.seqs, reloaded=stamp.reloaded)
+            return Shown(manifests=held.manifests, reloaded=held.reloaded, bytes=held.bytes)
+
+        return PublishedWarehouse(lambda: Serverless(settings, landing), book)
 
     def source(self, name: str, folder: Path) -> Source:
         """A fresh source that keeps its passing files in ``folder``; whoever asks closes it."""
@@ -83,7 +101,8 @@ class Services:
         from novade_core.sync.publish import Desk
         from novade_core.warehouse.serverless import Serverless
 
-        return Desk(self.ledger, Serverless(settings, self.environment.landing), utc_now)
+        loaded_into = self.environment.warehouse.kind == "serverless"
+        return Desk(self.ledger, Serverless(settings, self.environment.landing), utc_now, loaded_into=loaded_into)
 
     def tools(self) -> Tools:
         """What the sync engine works with."""

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, 
 from sqlalchemy.dialects import postgresql, sqlite
 
 from novade_core.ledger.database import Ledger
-from novade_core.ledger.models import LandedFileRow, PlanState, StreamStatus, SyncPlan
+from novade_core.ledger.models import LandedFileRow, Lease, PlanState, StreamStatus, SyncPlan
 from novade_core.ledger.models_money import DailyUsage
 from novade_core.ledger.models_views import PublishedView
 from novade_core.ledger.plans import SET_ASIDE
@@ -71,15 +71,7 @@ def _shown() -> ColumnElement[bool]:
 
 def manifests(connection: Connection, stream: str) -> list[LandedFile]:
     """Registered manifests of a stream from its last full reload on, in landing order, those set aside left out."""
-    reloaded = connection.execute(
-        select(func.max(SyncPlan.id)).where(
-            SyncPlan.stream == stream, SyncPlan.kind == RunKind.FULL.value, SyncPlan.state == PlanState.DONE
-        )
-    ).scalar()
-    last = 0
-    if reloaded is not None:
-        landed = select(func.max(LandedFileRow.id)).where(LandedFileRow.plan_id == reloaded)
-        last = connection.execute(landed).scalar() or 0
+    reloaded, last = _last_reload(connection, stream)
     rows = connection.execute(
         select(LandedFileRow.__table__, SyncPlan.columns.label("plan_columns"))
         .join(SyncPlan, SyncPlan.id == LandedFileRow.plan_id)
@@ -91,6 +83,57 @@ def manifests(connection: Connection, stream: str) -> list[LandedFile]:
         .order_by(LandedFileRow.id)
     )
     return [_landed(row) for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a view holds where no other warehouse is: what was loaded into it."""
+
+    manifests: tuple[LandedFile, ...]  #: with files, in landing order
+    reloaded: int  #: the highest manifest that its last full reload took in; 0 without one
+    bytes: int  #: of the files
+    fence: int  #: of the stream's newest lease
+
+
+def held(connection: Connection, stream: str, *, seqs: Sequence[int] = (), reloaded: int = 0) -> Held:
+    """What a view should hold that says that it holds ``seqs``, and that its last full reload reached ``reloaded``.
+
+    Loaded manifests from the last full reload on, and those of the view that a run published and did not live to
+    mark as loaded. Where the view tells of a later full reload than the ledger, what landed before that reload is
+    left out; where the ledger knows of a later one, what the view says does not count.
+    """
+    of = LandedFileRow
+    plan, last = _last_reload(connection, stream)
+    since: ColumnElement[bool] = or_(of.plan_id == plan, of.id > last) if reloaded <= last else of.id > reloaded
+    counts: ColumnElement[bool] = and_(of.loaded_at.is_not(None), SyncPlan.state.not_in(SET_ASIDE), since)
+    if reloaded >= last:
+        counts = or_(counts, of.id.in_(list(seqs)))
+    rows = connection.execute(
+        select(of.__table__, SyncPlan.columns.label("plan_columns"))
+        .join(SyncPlan, SyncPlan.id == of.plan_id)
+        .where(of.stream == stream, of.rows > 0, counts)
+        .order_by(of.id)
+    ).all()
+    fence = connection.execute(select(Lease.fence).where(Lease.stream == stream)).scalar()
+    return Held(
+        manifests=tuple(_landed(row) for row in rows),
+        reloaded=max(reloaded, last),
+        bytes=sum(row.bytes for row in rows),
+        fence=fence or 0,
+    )
+
+
+def _last_reload(connection: Connection, stream: str) -> tuple[int | None, int]:
+    """The plan of the last full reload that ended well and its highest manifest; None and 0 without one."""
+    plan = connection.execute(
+        select(func.max(SyncPlan.id)).where(
+            SyncPlan.stream == stream, SyncPlan.kind == RunKind.FULL.value, SyncPlan.state == PlanState.DONE
+        )
+    ).scalar()
+    if plan is None:
+        return None, 0
+    landed = select(func.max(LandedFileRow.id)).where(LandedFileRow.plan_id == plan)
+    return plan, connection.execute(landed).scalar() or 0
 
 
 def _landed(row: Row[Any]) -> LandedFile:

@@ -107,6 +107,7 @@ class Execution:
         source: Source | None = None
         folder: Path | None = None
         used_before = Counter(self.tools.landing.usage())
+        asked_before = Counter(self.tools.warehouse.usage())
         try:
             self.tools.temp.mkdir(parents=True, exist_ok=True)
             tidy(self.tools.ledger, [self.tools.temp, self.tools.landing.scratch()])
@@ -128,6 +129,7 @@ class Execution:
                 self.tally.api_calls = source.usage().get(f"{source.name}.api_calls", 0)
                 self.writer.usage("extract", source.usage())
                 self.writer.usage("land", Counter(self.tools.landing.usage()) - used_before)
+                self.writer.usage("verify", Counter(self.tools.warehouse.usage()) - asked_before)
                 self.writer.usage("run", proof.process_meters())
                 source.close()
             if folder is not None:
@@ -446,7 +448,13 @@ class Execution:
         pulse.check()
         self.point("checkpoint.before")
         state = RunState.PARTIAL if self.tally.rejected or held_back else RunState.SUCCEEDED
-        headline = proof.headline(self.stream, self.tally, counts, held_back=held_back)
+        headline = proof.headline(
+            self.stream,
+            self.tally,
+            counts,
+            held_back=held_back,
+            published=self.tools.warehouse.capabilities.decides_at_reading,
+        )
         if pulse.cancelled:
             headline += " The cancel came after its data was committed."
         notice = proof.silence(self.tools.ledger, self.run, self.tally.read)

@@ -189,8 +189,8 @@ def note_vanished(
     )
 
 
-def headline(stream: Stream, tally: Tally, counts: Counts, *, held_back: bool) -> str:
-    """The run in one sentence."""
+def headline(stream: Stream, tally: Tally, counts: Counts, *, held_back: bool, published: bool = False) -> str:
+    """The run in one sentence. ``published``: no key was compared yet, the newest record is chosen at reading."""
     if held_back:
         return (
             f"{stream.label}: the schema changed, so {tally.landed:,} rows wait in quarantine; "
@@ -199,7 +199,7 @@ def headline(stream: Stream, tally: Tally, counts: Counts, *, held_back: bool) -
     if not tally.loaded:
         what = "nothing new" if not tally.rejected else f"nothing new, {tally.rejected:,} rejected"
     else:
-        what = f"{tally.loaded:,} {'row' if tally.loaded == 1 else 'rows'} loaded"
+        what = f"{tally.loaded:,} {'row' if tally.loaded == 1 else 'rows'} {'published' if published else 'loaded'}"
         if tally.deleted:
             what += f", {tally.deleted:,} of them deleted"
         if tally.rejected:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from novade_core.errors import NovadeError
+from novade_core.errors import NovadeError, RetryableError
 from novade_core.ledger import published_views
 from novade_core.ledger.database import Ledger
 from novade_core.ledger.published_views import Kind, ViewState
 from novade_core.streams import LandedFile, Stream
 from novade_core.warehouse import external_views
+from novade_core.warehouse.external_views import Stamp
 from novade_core.warehouse.serverless import LEAST_BYTES, Counted, Existing, External
 from novade_core.warehouse.synapse_sql import Statement, Table
 
@@ -41,6 +42,9 @@ class Pool(Protocol):
     def run(self, statement: Statement) -> None:
         """Make or drop something."""
 
+    def publish(self, statement: Statement, table: Table, over: str | None) -> bool:
+        """Make a view, or renew it where it still is of the version ``over``; False: somebody else was faster."""
+
     def count(self, table: Table) -> Counted:
         """Rows through a view."""
 
@@ -52,6 +56,7 @@ class Desk:
     ledger: Ledger
     pool: Pool
     clock: Callable[[], datetime]
+    loaded_into: bool = False  #: the views are the warehouse: they show what was loaded, and runs publish them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +115,7 @@ def plan(desk: Desk, streams: Sequence[Stream]) -> Plan:
     for stream in streams:
         with desk.ledger.read() as connection:
             manifests = [m for m in published_views.manifests(connection, stream.id) if m.files]
-        items.append(_view(stream, manifests, found))
+        items.append(_view(desk, stream, manifests, found))
         if desk.pool.has_external_tables:
             items.append(_table(stream, manifests, found))
     for item in items:
@@ -118,7 +123,7 @@ def plan(desk: Desk, streams: Sequence[Stream]) -> Plan:
     return Plan(foundations=found.missing, items=tuple(items))
 
 
-def _view(stream: Stream, manifests: Sequence[LandedFile], found: Existing) -> Item:
+def _view(desk: Desk, stream: Stream, manifests: Sequence[LandedFile], found: Existing) -> Item:
     table = external_views.view_of(stream)
     item = Item(name=table.sql, kind=Kind.VIEW, stream=stream, table=table, state=ViewState.NOTHING)
     text = _held(found.definitions, table)
@@ -132,11 +137,15 @@ def _view(stream: Stream, manifests: Sequence[LandedFile], found: Existing) -> I
             trouble=f"{table.sql} is {what}, so it is left as it is.",
             hint=f"Rename or drop it (DROP VIEW {table.sql}), then run `python -m jobs views apply` again.",
         )
+    stamp = None
+    if desk.loaded_into:
+        stamp, manifests = _loaded(desk, stream, external_views.stamp_of(text or ""))
     if not manifests:
-        return item
+        # A view that a run published without rows is as it should be.
+        return replace(item, state=ViewState.CURRENT, version=item.found) if stamp and item.found else item
     files = sum(len(m.files) for m in manifests)
     try:
-        statement = external_views.view(stream, manifests, replacing=text is not None)
+        statement = external_views.view(stream, manifests, replacing=text is not None, stamp=stamp)
     except NovadeError as error:
         return replace(item, state=ViewState.BEHIND, trouble=error.message, hint=error.hint)
     version = external_views.version_of(statement.text)
@@ -149,6 +158,17 @@ def _view(stream: Stream, manifests: Sequence[LandedFile], found: Existing) -> I
         seqs=tuple(m.seq for m in manifests),
         statements=() if state is ViewState.CURRENT else (statement,),
     )
+
+
+def _loaded(desk: Desk, stream: Stream, found: Stamp | None) -> tuple[Stamp, Sequence[LandedFile]]:
+    """What was loaded, as the ledger and the view itself have it; a view that says the same keeps its fence."""
+    known = found or Stamp(fence=0, reloaded=0, seqs=())
+    with desk.ledger.read() as connection:
+        held = published_views.held(connection, stream.id, seqs=known.seqs, reloaded=known.reloaded)
+    seqs = tuple(m.seq for m in held.manifests)
+    same = found is not None and seqs == known.seqs
+    stamp = found if same else None
+    return stamp or Stamp(fence=held.fence, reloaded=held.reloaded, seqs=seqs), held.manifests
 
 
 def _table(stream: Stream, manifests: Sequence[LandedFile], found: Existing) -> Item:
@@ -207,7 +227,7 @@ def apply(desk: Desk, streams: Sequence[Stream], tell: Callable[[str], None] | N
         for item in wanted.items:
             try:
                 for statement in item.statements:
-                    _run(desk, statement, tell, done)
+                    _run(desk, statement, tell, done, item)
             except NovadeError as error:
                 items.append(replace(item, trouble=error.message, hint=error.hint))
             else:
@@ -216,8 +236,21 @@ def apply(desk: Desk, streams: Sequence[Stream], tell: Callable[[str], None] | N
     return Plan(foundations=wanted.foundations, items=tuple(items), done=tuple(done))
 
 
-def _run(desk: Desk, statement: Statement, tell: Callable[[str], None] | None, done: list[Statement]) -> None:
-    desk.pool.run(statement)
+def _run(
+    desk: Desk,
+    statement: Statement,
+    tell: Callable[[str], None] | None,
+    done: list[Statement],
+    item: Item | None = None,
+) -> None:
+    if item is None or item.kind is not Kind.VIEW:
+        desk.pool.run(statement)
+    elif not desk.pool.publish(statement, item.table, item.found):
+        raise RetryableError(
+            f"{item.name} was changed by somebody else at the same moment.",
+            hint="Run `python -m jobs views plan` to see whether anything is left to do.",
+            origin="warehouse",
+        )
     done.append(statement)
     if tell is not None:
         tell(statement.text)

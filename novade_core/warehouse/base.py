@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,8 @@ class Capabilities:
     enforces_keys: bool  #: a primary key is a promise that the engine keeps
     concurrent_processes: bool  #: several processes can have it open
     max_rows_per_load: int  #: rows of manifests taken into one transaction
+    #: Rows are only made visible by a load; which of a key is the newest is decided whenever somebody reads.
+    decides_at_reading: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,3 +88,7 @@ class Warehouse(Protocol):
 
     def session(self) -> AbstractContextManager[Session]:
         """Open it; raises WarehouseBusy where another process holds it for too long."""
+
+    def usage(self) -> Mapping[str, int]:
+        """What this object's sessions used so far, by meter, such as ``warehouse.bytes_processed``; all that is
+        billed by what a statement does, so nothing where time is billed."""

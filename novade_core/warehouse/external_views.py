@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from novade_core.errors import ConfigurationError
-from novade_core.streams import LandedFile, Stream
+from novade_core.streams import Column, LandedFile, Stream
 from novade_core.warehouse.synapse_schema import SYNAPSE, definitions, keyed, synapse_type
-from novade_core.warehouse.synapse_sql import BINARY, LANDED_COLUMNS, Statement, Table, identifier
+from novade_core.warehouse.synapse_sql import BINARY, LANDED_COLUMNS, Statement, Table, identifier, literal
 
 GENERATOR = 1
 DATA_SOURCE = CREDENTIAL = "novade_landing"
@@ -26,6 +27,9 @@ LANDED_SCHEMA = "novade_landed"
 #: Four literals each; a statement may have 20,000.
 MOST_MANIFESTS = 4_000
 Engine = Literal["serverless", "dedicated"]
+#: Ours, at the end of a view.
+_SHOWN_COLUMNS = {"_novade_source_version": "bigint", "_novade_row_hash": "bigint"}
+_STAMP = re.compile(r"\*/\n/\* novade shows fence (\d+) reloaded (\d+) manifests ([\d,-]*) \*/\n")
 
 
 # --- what views and external tables stand on ------------------------------------------------------
@@ -103,7 +107,23 @@ def landed_path(stream: Stream) -> str:
 # --- the view of a stream -------------------------------------------------------------------------
 
 
-def view(stream: Stream, manifests: Sequence[LandedFile], *, replacing: bool = False) -> Statement:
+@dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """What a view that is loaded into says of itself: the fence and the markers of a warehouse without tables."""
+
+    fence: int  #: of the run that published it
+    reloaded: int  #: the highest manifest that its last full reload took in; 0 without one
+    seqs: tuple[int, ...]  #: of the manifests that it shows, rising
+
+    @property
+    def sql(self) -> str:
+        """A comment, such as ``/* novade shows fence 7 reloaded 3 manifests 1-4,9 */``."""
+        return f"/* novade shows fence {self.fence} reloaded {self.reloaded} manifests {_ranges(self.seqs)} */\n"
+
+
+def view(
+    stream: Stream, manifests: Sequence[LandedFile], *, replacing: bool = False, stamp: Stamp | None = None
+) -> Statement:
     """The stream's view; with ``replacing`` in the place of the one that there is, which has to be ours.
 
     ``manifests``: in landing order, from the newest full reload on, since what landed before it may hold records that
@@ -121,9 +141,46 @@ def view(stream: Stream, manifests: Sequence[LandedFile], *, replacing: bool = F
             f"{stream.id} has {len(filled):,} landed chunks; one view can name {MOST_MANIFESTS:,}.",
             hint=f"Reload the stream in full: python -m jobs sync {stream.id} --full; its view then begins anew.",
         )
-    body = _body(stream, filled)
+    return _view(stream, _body(stream, filled), replacing, stamp)
+
+
+def empty_view(stream: Stream, columns: Sequence[Sequence[Column]], *, replacing: bool, stamp: Stamp) -> Statement:
+    """A view without rows, with the columns that a table of these would have."""
+    types = definitions(stream, SYNAPSE.union([keyed(stream, of) for of in columns])) | _SHOWN_COLUMNS
+    listed = ", ".join(f"{_cast('NULL', kind)} AS {identifier(name)}" for name, kind in types.items())
+    return _view(stream, f"SELECT {listed} WHERE 1 = 0", replacing, stamp)
+
+
+def _view(stream: Stream, body: str, replacing: bool, stamp: Stamp | None) -> Statement:
+    body = (stamp.sql if stamp is not None else "") + body
     word = "ALTER" if replacing else "CREATE"
     return _made("view", f"{word} VIEW {view_of(stream).sql} AS\n/* novade view {GENERATOR} {_digest(body)} */\n{body}")
+
+
+def landed_counts(manifests: Sequence[LandedFile]) -> Statement:
+    """Rows of each manifest by its piece, as the pool finds them in their files; all of these have some."""
+    files = ", ".join(_plain(path) for m in manifests for path in m.files)
+    return _made(
+        "count_landed",
+        f"SELECT r.[_novade_piece], COUNT_BIG(*) FROM OPENROWSET(BULK ({files}), DATA_SOURCE = {_plain(DATA_SOURCE)}, "
+        "FORMAT = 'PARQUET') WITH ([_novade_piece] bigint) AS r GROUP BY r.[_novade_piece]",
+    )
+
+
+def renewal(statement: Statement, table: Table, over: str) -> Statement:
+    """The statement, done only where the view is of the version ``over`` when it arrives.
+
+    The look and the change are one batch, so that nothing that happens to us in between lets an older list of files
+    come in the place of a newer one. What is left is the moment between the two on the pool itself.
+    """
+    return _made(
+        "renew_view",
+        "IF EXISTS (SELECT 1 FROM sys.views v JOIN sys.schemas s ON s.schema_id = v.schema_id "
+        "JOIN sys.sql_modules m ON m.object_id = v.object_id "
+        f"WHERE LOWER(s.name) = {literal(table.schema.lower())} AND LOWER(v.name) = {literal(table.name.lower())} "
+        f"AND m.definition LIKE {literal(f'%/* novade view {over} */%')}) "
+        f"EXEC ({literal(statement.text)})",
+    )
 
 
 def view_of(stream: Stream) -> Table:
@@ -137,6 +194,28 @@ def version_of(definition: str) -> str | None:
     if found is None or _digest(definition[found.end() :]) != found[2]:
         return None
     return f"{found[1]} {found[2]}"
+
+
+def stamp_of(definition: str) -> Stamp | None:
+    """What a view's text says of itself; None for one that another warehouse stands beside, or that is not ours."""
+    found = _STAMP.search(definition) if version_of(definition) is not None else None
+    if found is None:
+        return None
+    seqs: list[int] = []
+    for part in filter(None, found[3].split(",")):
+        first, _, last = part.partition("-")
+        seqs += range(int(first), int(last or first) + 1)
+    return Stamp(fence=int(found[1]), reloaded=int(found[2]), seqs=tuple(seqs))
+
+
+def _ranges(seqs: Iterable[int]) -> str:
+    made: list[tuple[int, int]] = []
+    for seq in sorted(seqs):
+        if made and made[-1][1] == seq - 1:
+            made[-1] = (made[-1][0], seq)
+        else:
+            made.append((seq, seq))
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in made)
 
 
 def _digest(body: str) -> str:
@@ -197,8 +276,7 @@ def _rows(
 ) -> str:
     ours = ["_novade_source_version", "_novade_row_hash", "_novade_deleted_at", "_novade_place"]
     chosen = [
-        f"CAST({f'r.{identifier(origins[name])}' if name in origins else 'NULL'} AS {kind.replace(f' {BINARY}', '')})"
-        f"{f' {BINARY}' if BINARY in kind else ''} AS {identifier(name)}"
+        f"{_cast(f'r.{identifier(origins[name])}' if name in origins else 'NULL', kind)} AS {identifier(name)}"
         for name, kind in types.items()
     ]
     chosen += [f"r.{identifier(name)}" for name in ours] + ["m.[seq] AS [_novade_seq]"]
@@ -212,6 +290,10 @@ def _rows(
         f"FORMAT = 'PARQUET') WITH ({declared}) AS r JOIN (VALUES {known}) AS m ([piece], [seq]) "
         "ON m.[piece] = r.[_novade_piece]"
     )
+
+
+def _cast(value: str, kind: str) -> str:
+    return f"CAST({value} AS {kind.replace(f' {BINARY}', '')}){f' {BINARY}' if BINARY in kind else ''}"
 
 
 def _made(step: str, text: str) -> Statement:

@@ -13,7 +13,7 @@ from novade_core.errors import AuthenticationFailed, ConfigurationError, NovadeE
 from novade_core.settings import LandingSettings, ServerlessSettings
 from novade_core.warehouse import external_views
 from novade_core.warehouse.external_views import CREDENTIAL, DATA_SOURCE, FILE_FORMAT
-from novade_core.warehouse.synapse_link import Link, Refused
+from novade_core.warehouse.synapse_link import EXISTS_ALREADY, Link, Refused
 from novade_core.warehouse.synapse_schema import read_type
 from novade_core.warehouse.synapse_sql import Statement, Table, identifier, literal, redacted
 
@@ -57,6 +57,13 @@ class Counted:
         if self.newest is None or not 0 < self.newest < 4_102_444_800_000_000:
             return None
         return _EPOCH + timedelta(microseconds=self.newest)
+
+
+@dataclass
+class Measured:
+    """What a query cost, once it is over."""
+
+    bytes_processed: int | None = None  #: None: the pool's own counter could not be read, or had not moved yet
 
 
 class Serverless:
@@ -118,6 +125,16 @@ class Serverless:
                 external=self._external(),
             )
 
+    def definition(self, table: Table) -> tuple[bool, str | None]:
+        """Whether anything has this name, and its text where that is a view; costs no data."""
+        rows = self._rows(
+            "see_view",
+            "SELECT m.definition FROM sys.objects o JOIN sys.schemas s ON s.schema_id = o.schema_id "
+            "LEFT JOIN sys.sql_modules m ON m.object_id = o.object_id "
+            f"WHERE LOWER(s.name) = {literal(table.schema.lower())} AND LOWER(o.name) = {literal(table.name.lower())}",
+        )
+        return bool(rows), next((text for (text,) in rows), None)
+
     def run(self, statement: Statement) -> None:
         """One statement that makes or drops something."""
         with self.session():
@@ -126,16 +143,51 @@ class Serverless:
             except Refused as refused:
                 raise self._told(refused) from refused
 
+    def publish(self, statement: Statement, table: Table, over: str | None) -> bool:
+        """Make a view, or renew it where it still is of the version ``over``; whether it is now as the statement says.
+
+        False: somebody else was here first, and what they made was left alone.
+        """
+        wanted = statement if over is None else external_views.renewal(statement, table, over)
+        with self.session():
+            try:
+                self._open_link.hit(wanted)
+            except Refused as refused:
+                if refused.number not in EXISTS_ALREADY:
+                    raise self._told(refused) from refused
+            _, text = self.definition(table)
+        return text is not None and external_views.version_of(text) == external_views.version_of(statement.text)
+
+    @contextlib.contextmanager
+    def measured(self) -> Iterator[Measured]:
+        """Around queries that cost data; with other people's of the same moment, since the pool counts for all."""
+        with self.session():
+            before, found = self._processed(), Measured()
+            yield found
+            after = self._processed()
+            moved = after - before if before is not None and after is not None else 0
+            found.bytes_processed = moved if moved >= LEAST_BYTES else None
+
+    def query(self, statement: Statement) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, fetched in pieces."""
+        with self.session():
+            try:
+                yield from self._open_link.stream(statement)
+            except Refused as refused:
+                raise self._told(refused) from refused
+
+    def interrupt(self) -> None:
+        """End the statement that runs, from another thread; nothing happens where none does."""
+        if (link := self._link) is not None:
+            link.cancel()
+
     def count(self, table: Table) -> Counted:
         """Rows and highest version through a view or an external table; this costs data."""
-        with self.session():
-            before = self._processed()
+        with self.measured() as cost:
             ((rows, newest),) = self._rows(
                 "count", f"SELECT COUNT_BIG(*), MAX([_novade_source_version]) FROM {table.sql}"
             )
-            after = self._processed()
-        moved = after - before if before is not None and after is not None else 0
-        return Counted(rows=int(rows), newest=newest, bytes_processed=moved if moved >= LEAST_BYTES else None)
+        return Counted(rows=int(rows), newest=newest, bytes_processed=cost.bytes_processed)
 
     # What there is
 

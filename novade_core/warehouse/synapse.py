@@ -7,7 +7,7 @@ statements in ``synapse_session``.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from novade_core.settings import WarehouseSettings
 from novade_core.warehouse.base import Capabilities
@@ -43,3 +43,7 @@ class SynapseWarehouse:
             raise refused.told() from refused
         finally:
             session.close()
+
+    def usage(self) -> Mapping[str, int]:
+        """See Warehouse.usage: a pool is billed by the time that it is online."""
+        return {}

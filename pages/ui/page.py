@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 #: Where files land, and where tables are, as people say it.
 _LANDINGS = {"folder": "Folder", "azure_blob": "Azure Blob"}
-ENGINES = {"duckdb": "DuckDB", "synapse": "Synapse"}
+ENGINES = {"duckdb": "DuckDB", "synapse": "Synapse", "serverless": "Synapse serverless"}
 #: Seconds between refreshes while something runs, and while nothing does.
 LIVE, IDLE = 2.0, 30.0
 
@@ -77,7 +77,7 @@ class Services:
 
     @property
     def engine(self) -> str:
-        """The warehouse by name: Synapse or DuckDB."""
+        """The warehouse by name: Synapse, Synapse serverless or DuckDB."""
         return ENGINES[self.environment.warehouse.kind]
 
     def label(self, subject: str) -> str:

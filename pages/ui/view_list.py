@@ -118,18 +118,19 @@ def _limit(services: Services) -> str:
 
 
 def _read(services: Services, today: date) -> Markup | str:
-    """What checks read this month, in money where that is known."""
+    """What checks read this month, in money where that is known; without a pool it is runs that count, too."""
     first, _ = money.month_of(today)
     days = services.read(published_views.processed, since=first, until=today)
     book = money.book(services)
     euros = [book.price(METER, quantity, day).euros for day, quantity in days.items()]
     amount = words.size(sum(days.values()))
+    who = "runs and checks" if services.environment.warehouse.kind == "serverless" else "checks"
     if not days:
-        return "checks have read nothing this month"
+        return f"{who} have read nothing this month"
     if any(part is None for part in euros):
-        return f"checks have read {amount} this month (no price is known)"
+        return f"{who} have read {amount} this month (no price is known)"
     spent = words.money(sum(part for part in euros if part is not None))
-    return tag("span", f"checks have read {spent} of data this month", title=amount)
+    return tag("span", f"{who} have read {spent} of data this month", title=amount)
 
 
 def troubles(found: Sequence[View]) -> None:
