@@ -23,6 +23,7 @@ from novade_core.settings import Environment, load_settings
 from novade_core.streams import RunKind
 from novade_core.sync.tools import Observer, Outcome
 from novade_core.wiring import Services, build_services, utc_now
+from tests.templates import sqlite_ledger
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -138,7 +139,10 @@ class Home:
         """A fresh home in ``folder``; extra TOML for the salesforce section and another list of streams."""
         text = CONFIGURATION.format(secrets=sandbox.folder / "secrets.toml", salesforce=salesforce, streams=streams)
         (folder / "novade.toml").write_text(text)
-        return cls.open(folder)
+        home = cls.open(folder)
+        if home.environment.ledger_url.startswith("sqlite:///"):
+            sqlite_ledger(Path(home.environment.ledger_url.removeprefix("sqlite:///")))
+        return home
 
     @classmethod
     def open(cls, folder: Path) -> Home:

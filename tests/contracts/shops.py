@@ -21,13 +21,14 @@ from novade_core.warehouse.synapse_sql import Statement, identifier
 from tests.azurite import azurite
 from tests.contracts.houses import ADAPTERS, COLUMNS, NOW, House, Row, quoted
 from tests.serverless import RunningServerless
+from tests.templates import sqlite_ledger
 
 
 class Shop:
     """``land`` takes a manifest all the way that a run takes it; what it leaves out is left out on purpose."""
 
     def __init__(self, folder: Path) -> None:
-        self.ledger = open_ledger(f"sqlite:///{folder}/ledger.sqlite")
+        self.ledger = open_ledger(sqlite_ledger(folder / "ledger.sqlite"))
         self.house = House(adapter=ADAPTERS["duckdb"], folder=folder)
         self.landing_settings = azurite().settings(prefix="some/where")
         self.landing = AzureBlob(self.landing_settings, folder / "scratch")

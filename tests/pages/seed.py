@@ -29,6 +29,7 @@ from novade_core.ledger.models import (
 )
 from novade_core.settings import PROJECT
 from novade_core.streams import Stream
+from tests.templates import sqlite_ledger
 
 STREAMS = ("account", "contact", "lead", "opportunity", "case", "task", "user")
 #: Looks like markup, a link, a directive, an icon, an emoji and a formula; has to come out as it is.
@@ -43,6 +44,7 @@ def configure(home: Path, *, label: str = "Local sandbox", colour: str = "green"
     body = CONFIG.read_text().replace("[environments.local.landing]", worker, 1)
     # Pages are drawn over what is seeded here: streams of Salesforce.
     body = re.sub(r'^"(?!salesforce)\w+\.\w+" = \{\}\n', "", body, flags=re.MULTILINE)
+    body = re.sub(r'\[schedules\."[^"]+"\]\nstreams = \["(?!salesforce)(?:.+\n)+', "", body)
     body = re.sub(r'^streams = \["salesforce".*\]$', 'streams = ["salesforce"]', body, flags=re.MULTILINE)
     body = body.replace('label = "Local sandbox"', f'label = "{label}"').replace('"green"', f'"{colour}"')
     if hostile:
@@ -54,7 +56,7 @@ def configure(home: Path, *, label: str = "Local sandbox", colour: str = "green"
 
 def ledger_at(home: Path) -> Ledger:
     """The ledger that ``configure`` points to."""
-    return open_ledger(f"sqlite:///{home / 'var' / 'ledger.sqlite'}")
+    return open_ledger(sqlite_ledger(home / "var" / "ledger.sqlite"))
 
 
 def add_run(

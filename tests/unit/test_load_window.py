@@ -18,6 +18,7 @@ from novade_core.ledger.models import LandedFileRow, Lease, PlanState, Run, RunS
 from novade_core.ledger.windows import Window
 from novade_core.sync.load_window import Hands, LoadWindows, Rules, Step
 from novade_core.warehouse.pool import PoolState, PoolStatus
+from tests.templates import sqlite_ledger
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RULES = Rules(
@@ -177,7 +178,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    ledger = open_ledger(sqlite_ledger(tmp_path / "ledger.sqlite"))
     yield World(ledger, Azure())
     ledger.close()
 

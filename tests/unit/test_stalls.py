@@ -14,6 +14,7 @@ from jobs.stalls import Stalls
 from novade_core.ledger.database import Ledger, open_ledger
 from novade_core.ledger.models import RunState
 from novade_core.settings import WorkerSettings
+from tests.templates import sqlite_ledger
 from tests.unit.test_writer import ask
 
 STREAM = "salesforce.contact"
@@ -22,7 +23,7 @@ FIRST = {"step": "extract", "rows": 0, "bytes": 0, "signs": 1}
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    ledger = open_ledger(sqlite_ledger(tmp_path / "ledger.sqlite"))
     yield ledger
     ledger.close()
 

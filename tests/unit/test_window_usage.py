@@ -20,6 +20,7 @@ from novade_core.ledger.window_usage import IDLE, WORKED, factor, seconds_by_day
 from novade_core.ledger.windows import Window
 from novade_core.monitoring.costs import PriceBook
 from novade_core.monitoring.window_costs import cost_of_window, costs_of_windows, hour, summary
+from tests.templates import sqlite_ledger
 from tests.unit.test_load_window import Azure, World
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -30,7 +31,7 @@ BOOK = PriceBook([PRICE, Price(meter=WORKED, since=PRICE.since, price=PRICE.pric
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
+    opened = open_ledger(sqlite_ledger(tmp_path / "ledger.sqlite"))
     yield opened
     opened.close()
 
