@@ -43,7 +43,10 @@ def scheduled(
     now = (now or datetime.now(UTC)).replace(microsecond=0)
     begin = now - timedelta(hours=24)
     planned = load_settings(file=CONFIG, environ={}).schedules
-    planned = tuple(replace(s, streams=("salesforce",)) if "salesforce" in s.streams else s for s in planned)
+    # As ``configure`` leaves them: of Salesforce alone, and the canary, which asks for nothing.
+    planned = tuple(
+        replace(s, streams=s.streams and ("salesforce",)) for s in planned if not s.streams or "salesforce" in s.streams
+    )
     schedules.seed(ledger, (*planned, *more), now=begin)
     found = schedules.schedules(ledger)
     first = next(s for s in found if not s.is_canary)
