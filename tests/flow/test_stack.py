@@ -7,9 +7,11 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from jobs import sandbox
@@ -18,9 +20,12 @@ from novade_core.errors import RetryableError
 from novade_core.landing.azure_blob import AzureBlob
 from novade_core.ledger import leases, windows
 from novade_core.ledger.models import RunState, WindowState
+from novade_core.rowhash import quote, row_hash_duckdb
 from novade_core.settings import Environment, load_settings
+from novade_core.sources.amplitude import fields
 from novade_core.streams import RunKind
 from novade_core.warehouse.pool import ArmPool, PoolState
+from novade_core.warehouse.schema import duckdb_type
 from novade_core.warehouse.synapse_link import Link
 from novade_core.warehouse.synapse_sql import Statement
 from tests.homes import PROJECT, Home
@@ -119,6 +124,27 @@ def test_a_new_field_becomes_a_column_with_its_values(stack: Home, look: Look) -
     sandbox.control(stack.environment, "POST", "/_sandbox/change", change)
     assert stack.sync("salesforce.opportunity").state is RunState.SUCCEEDED
     assert look(f"SELECT Colour__c FROM salesforce.opportunity WHERE Id = '{key}'") == [("grün 緑",)]
+
+
+def test_events_keep_their_microseconds_and_their_row_hash(stack: Home, look: Look) -> None:
+    until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
+    window = {"since": until - timedelta(hours=2), "until": until}
+    outcome = stack.sync("amplitude.events", RunKind.BACKFILL, **window)
+    assert outcome.state is RunState.SUCCEEDED, outcome.headline
+    assert outcome.counts["loaded"] > 10
+    assert stack.sync("amplitude.events", RunKind.BACKFILL, **window).counts["loaded"] == 0
+    environment = stack.environment
+    columns = fields.schema(environment.stream("amplitude.events"), environment.amplitude).columns
+    listed = ", ".join(f"[{c.name}]" for c in columns)
+    rows = look(f"SELECT {listed}, _novade_row_hash FROM amplitude.events")
+    uploaded = [c.name for c in columns].index("server_upload_time")
+    assert any(row[uploaded].microsecond % 1000 for row in rows)
+    types = ", ".join(f"{quote(c.name)} {duckdb_type(c)}" for c in columns)
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE held ({types}, in_the_pool BIGINT)")
+        connection.executemany(f"INSERT INTO held VALUES ({', '.join('?' * (len(columns) + 1))})", [*map(list, rows)])
+        differing = f"SELECT count(*) FROM held WHERE {row_hash_duckdb(columns)} <> in_the_pool"
+        assert connection.execute(differing).fetchall() == [(0,)]
 
 
 @pytest.fixture
