@@ -81,7 +81,7 @@ class Listing:
                 top = max((r.changed for r in rows if r.changed is not None), default=None)
             # Where a conversation without updatedAt stands in the order is not documented: it does not end the walk.
             stamps = [s for r in rows if (s := _updated(r.record)) is not None]
-            if stamps and max(stamps) < low:
+            if stamps and stamps[-1] < low:
                 break
         return top
 
