@@ -23,6 +23,7 @@ from novade_core.errors import (
 )
 from novade_core.settings import WarehouseSettings
 from novade_core.warehouse import synapse_driver
+from novade_core.warehouse.synapse_grants import RIGHTS, missing_grant
 from novade_core.warehouse.synapse_sql import Statement, label, redacted
 
 _log = logging.getLogger(__name__)
@@ -38,7 +39,6 @@ _LOST_NUMBERS = frozenset({10053, 10054, 10060})
 #: SQLSTATE of a statement that was cancelled.
 CANCELLED = "HY008"
 _LOGIN = frozenset({18456, 916, 4064})
-_RIGHTS = frozenset({229, 230, 262, 297, 300, 15247, 6004, 105249})
 EXISTS_ALREADY = frozenset({2714, 2759})
 
 
@@ -93,10 +93,13 @@ class Refused(Exception):
                 hint="Allow this machine's address in the workspace's firewall rules.",
                 origin="warehouse",
             )
-        if self.number in _RIGHTS:
+        if self.number in RIGHTS:
+            grant = missing_grant(self.step, self.text)
             return ConfigurationError(
-                f"Our user may not do the step {self.step} on {self.server} ({which}).",
-                hint="docs/azure.md lists the grants that a load needs.",
+                f"Our user may not do the step {self.step} on {self.server} ({which})"
+                + (f": it lacks {grant}." if grant else "."),
+                hint="As the pool's administrator, run `python -m jobs azure apply`, which grants what is missing to "
+                "the role novade_loader, and see that our user is a member of it.",
                 origin="warehouse",
             )
         if self.transient:
