@@ -18,7 +18,7 @@ from . import external, parquet, storage
 from .catalog import Column, Table, quote
 from .errors import SqlError, not_offered
 from .sqltypes import SqlType
-from .statements import Bound, Query, parse
+from .statements import Bound, Query, named, own_names, parse
 from .statements import _aliased as aliased
 from .tokens import Statement, tokenize
 from .translate import Translator
@@ -336,6 +336,7 @@ def select(session: Session, statement: Statement, values: Bound) -> Result:
     tree = parse(rewritten)
     if not isinstance(tree, exp.Query):
         raise not_offered(f"{type(tree).__name__} behind WITH")
+    names = own_names(tree)
     query = ServerlessQuery(session, values, rowsets)
     sql = query.translator.text(tree)
     if query.scanned:
@@ -344,5 +345,4 @@ def select(session: Session, statement: Statement, values: Bound) -> Result:
     if query.scanned:
         # Read from storage, with its metadata, by whole MB and at least 10; what moves to the client is left out.
         session.pool.process(max(10, -(-sum(query.scanned) // _MB)))
-    columns = [(d[0] if not d[0].startswith(("CAST(", "(")) else "", str(d[1])) for d in cursor.description or ()]
-    return Result(columns=columns, rows=session.fetch(cursor))
+    return Result(columns=named(names, cursor), rows=session.fetch(cursor))

@@ -219,6 +219,30 @@ def _looked_up(engine: Engine, name: str, arguments: list[str]) -> str:
 # Reading
 
 
+def own_names(tree: exp.Query) -> list[str | None]:
+    """What each projection is called: nothing where it is an expression without an alias, None for a star."""
+
+    def called(projection: exp.Expr) -> str | None:
+        if projection.is_star:
+            return None
+        if isinstance(projection, exp.Paren):
+            return called(projection.this)
+        return projection.alias_or_name if isinstance(projection, exp.Alias | exp.Column) else ""
+
+    return [called(projection) for projection in tree.selects]
+
+
+def named(names: list[str | None], cursor: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Names and types of a result's columns; DuckDB, which names expressions by their text, is asked for stars only."""
+    found = [(d[0], str(d[1])) for d in cursor.description or ()]
+    stars = [n for n, name in enumerate(names) if name is None]
+    before = names[: stars[0]] if stars else names
+    after = names[stars[-1] + 1 :] if stars else []
+    middle = [name for name, _ in found[len(before) : len(found) - len(after)]]
+    told = [*before, *middle, *after]
+    return [(name or "", kind) for name, (_, kind) in zip(told, found, strict=True)]
+
+
 def select(engine: Engine, statement: Statement, values: Bound) -> Result:
     """SELECT: columns and a stream of rows."""
     from .engine import Result
@@ -227,11 +251,12 @@ def select(engine: Engine, statement: Statement, values: Bound) -> Result:
     tree = parse(statement)
     if not isinstance(tree, exp.Query):
         raise not_offered(f"{type(tree).__name__} behind WITH")
+    names = own_names(tree)
     query = Query(engine, values)
     sql = query.translator.text(tree)
     engine.touch(query.reads)
     cursor = engine.run(sql, query.bound())
-    columns = [(d[0] if not d[0].startswith(("CAST(", "(")) else "", str(d[1])) for d in cursor.description or ()]
+    columns = named(names, cursor)
     return Result(columns=columns, rows=engine.fetch(cursor))
 
 
