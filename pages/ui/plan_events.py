@@ -129,8 +129,9 @@ def one(plan: Plan, key: str, here: str) -> None:
     if event is None:
         status.empty("This version does not plan that event.", link("All events", here))
         return
-    st.header(event.name, anchor=False)
+    # Not Streamlit's heading, which would interpret the name.
     show(
+        tag("h2", event.name),
         tag("p", event.description) if event.description else None,
         *_marks(event),
         tag(

@@ -23,7 +23,7 @@ _COLUMNS = (
     Column("Events", "nv-right"),
     Column("Properties", "nv-right"),
     Column("Read first", "nv-tight nv-extra"),
-    Column("Current since, or until", "nv-tight"),
+    Column("Changed", "nv-tight", "When it became current, or ceased to be"),
     Column("File", "nv-extra"),
     Column("What changed", "nv-tight"),
 )
@@ -58,8 +58,8 @@ def draw(services: Services) -> None:
         return
     if st.query_params.get("old"):
         plan_changes.draw(services, shown, st.query_params["old"])
-    plan_events.draw(shown.plan, shown.href())
     _versions(services, shown)
+    plan_events.draw(shown.plan, shown.href())
 
 
 def _nothing(services: Services) -> None:
@@ -108,7 +108,7 @@ def _headline(services: Services, shown: Shown) -> None:
     said = (
         f"{words.counted(version.events, 'event')} with {words.counted(version.properties, 'property', 'properties')}"
     )
-    since: list[Markup | str | None] = [", current since ", words.when(version.changed_at, now, zone), "."]
+    since: list[Markup | str | None] = ["; it became current ", words.when(version.changed_at, now, zone), "."]
     if not version.current:
         current = next((v for v in shown.versions if v.current), None)
         there = (
@@ -116,7 +116,7 @@ def _headline(services: Services, shown: Shown) -> None:
             if current is None
             else [link(current.version, address("tracking-plan", plan=version.plan)), " is current."]
         )
-        since = [", current until ", words.when(version.changed_at, now, zone), "; ", *there]
+        since = [", which ceased to be current ", words.when(version.changed_at, now, zone), "; ", *there]
     name = tag("strong", version.plan)
     status.headline(name, " plans ", said, " in version ", tag("code", version.version), *since)
     dropped = sum(event.deprecated for event in shown.plan.events)
@@ -126,7 +126,6 @@ def _headline(services: Services, shown: Shown) -> None:
 
 def _versions(services: Services, shown: Shown) -> None:
     now, zone = services.now(), services.zone()
-    status.section("Versions", "A version is remembered from its first read on, whatever the file holds now.")
     ordered = sorted(shown.versions, key=lambda v: v.first_seen_at, reverse=True)
     rows = []
     for number, version in enumerate(ordered[:_LISTED]):
@@ -147,7 +146,8 @@ def _versions(services: Services, shown: Shown) -> None:
                 else words.DASH,
             )
         )
-    show(tables.table(_COLUMNS, rows, caption="Versions of the plan, newest first"))
-    if len(ordered) > _LISTED:
-        more = [f"{len(ordered) - _LISTED:,} older ones: ", tag("code", "python -m jobs plan show")]
-        show(tag("p", more, class_="nv-aside"))
+    table = tables.table(_COLUMNS, rows, caption="Versions of the plan, newest first")
+    more = [f"{len(ordered) - _LISTED:,} older ones: ", tag("code", "python -m jobs plan show")]
+    left = tag("p", more, class_="nv-aside") if len(ordered) > _LISTED else None
+    summary = tag("summary", f"{words.counted(len(ordered), 'version')}, and what changed from one to the next")
+    show(tag("details", summary, table, left))

@@ -83,7 +83,7 @@ def test_the_current_version_is_told_and_its_events_listed(planned, visit):
     said = headline(app)
     assert "plans 3 events with 2 properties in version" in said
     assert NEW.version in said
-    assert "current since" in said
+    assert "it became current" in said
     assert "3 h ago" in said
     page = text_of(app)
     assert page.count("event=") == 3
@@ -99,7 +99,7 @@ def test_an_older_version_stays_readable(planned, visit):
     app = visit("tracking_plan", plan="Product", version=OLD.version)
     said = headline(app)
     assert "plans 3 events with 3 properties" in said
-    assert "current until" in said
+    assert "which ceased to be current" in said
     assert f">{NEW.version}</a> is current." in said
     assert "page, version 2" in text_of(app)
 
@@ -118,6 +118,9 @@ def test_one_event_shows_what_is_allowed(planned, visit):
     assert "<code>&quot;low&quot;</code>, <code>&quot;high&quot;</code>" in page
     assert "0 to 60" in page
     assert "Properties beyond these are allowed." in page
+    hostile = visit("tracking_plan", event=json.dumps(["track", HOSTILE, "1"]))
+    assert "<h2>&lt;img src=x onerror" in text_of(hostile)
+    assert not hostile.header
     assert "does not plan that event" in text_of(visit("tracking_plan", event="[]"))
 
 
