@@ -98,6 +98,8 @@ class Engine:
         self.downloads: list[Path] = []
         self.changes: list[Change] = []
         self.changed: set[str] = set()
+        #: Rows that the open transaction reads by name; DuckDB forgets them with a rollback.
+        self.images: dict[str, Any] = {}
         self.request: Request | None = None
         for macro in MACROS:
             con.execute(macro)
@@ -212,6 +214,8 @@ class Engine:
         self.run("ROLLBACK")
         self.snapshot = self.pool.clock
         self.run("BEGIN")
+        for name, rows in self.images.items():
+            self.con.register(name, rows)
         for change in self.changes:
             moved = [t for t, v in change.reads.items() if t not in self.changed and self.pool.version(t) != v]
             if _count(self.run(change.sql, change.values)) != change.count and moved:
@@ -432,8 +436,15 @@ class Engine:
         if not self.open_duckdb:
             self.snapshot = self.pool.clock
             self.changes, self.changed = [], set()
+            self.images = {}
             self.run("BEGIN")
             self.open_duckdb = True
+
+    def register(self, name: str, rows: Any) -> None:
+        """Let DuckDB read rows of ours under a name."""
+        if self.open_duckdb:
+            self.images[name] = rows
+        self.con.register(name, rows)
 
     def atomically(self, work: Callable[[], Result]) -> Result:
         """Several DuckDB statements as one."""

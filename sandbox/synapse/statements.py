@@ -118,7 +118,7 @@ class Query:
     def _register(self, rows: Any) -> str:
         self.images += 1
         name = f"image{self.scratch}_{self.images}"
-        self.engine.con.register(name, rows)
+        self.engine.register(name, rows)
         return name
 
     def _dirty(self, table: Table) -> str | None:

@@ -215,6 +215,24 @@ def test_a_transaction_sees_what_others_commit_meanwhile(pool: PoolSandbox):
     assert two.execute("SELECT (SELECT n FROM s.a) + (SELECT n FROM s.b)").fetchval() == 4
 
 
+def test_a_transaction_that_begins_anew_keeps_the_uncommitted_rows_that_it_reads(pool: PoolSandbox):
+    one, two, three = pool.connect(), pool.connect(), pool.connect()
+    for name in ("mine", "kept", "theirs", "other"):
+        one.execute(f"CREATE TABLE s.{name} (n int) WITH (HEAP)")
+    one.execute("INSERT INTO s.kept VALUES (1)")
+    two.execute("BEGIN TRANSACTION")
+    two.execute("INSERT INTO s.theirs VALUES (1)")
+    one.execute("BEGIN TRANSACTION")
+    one.execute("INSERT INTO s.mine VALUES (1)")
+    three.execute("INSERT INTO s.kept VALUES (2)")
+    assert one.execute("DELETE FROM s.kept WHERE n IN (SELECT n FROM s.theirs)").rowcount == 1
+    three.execute("INSERT INTO s.other VALUES (1)")
+    assert one.execute("UPDATE s.other SET n = 9").rowcount == 1, "before it, the deletion is done again"
+    one.execute("COMMIT")
+    two.execute("ROLLBACK")
+    assert two.execute("SELECT n FROM s.kept").fetchall() == [(2,)]
+
+
 def test_a_transaction_that_read_what_others_changed_goes_on_where_it_would_write_the_same(pool: PoolSandbox):
     one, two = pool.connect(), pool.connect()
     for name in ("held", "staged"):
