@@ -21,14 +21,14 @@ _EVENTS = (
     Column("Properties", "nv-right"),
     Column("Required", "nv-wide", "Properties that each event must have"),
     Column("Unplanned", "nv-tight nv-extra", "Whether properties beyond the planned ones are allowed"),
-    Column("Description", "nv-wide nv-extra"),
+    Column("Description", "nv-extra"),
 )
 _PROPERTIES = (
     Column("Property", "nv-tight"),
     Column("Type", "nv-tight"),
     Column("Required", "nv-tight"),
     Column("Allowed", "nv-wide", "Values, pattern, format and limits"),
-    Column("Description", "nv-wide nv-extra"),
+    Column("Description", "nv-extra"),
 )
 
 

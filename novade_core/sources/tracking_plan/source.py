@@ -60,8 +60,9 @@ class TrackingPlans:
         return Facts(about={})
 
     def now(self) -> datetime:
-        """See Source.now."""
-        return datetime.now(UTC)
+        """See Source.now. To the millisecond, which is what lands."""
+        now = datetime.now(UTC)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def schema(self, stream: Stream) -> StreamSchema:
         """See Source.schema. Raises ConfigurationError where a file cannot be read."""
