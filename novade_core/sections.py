@@ -199,7 +199,7 @@ class AmplitudeSettings(Section):
     settle_minutes: Annotated[int, Field(ge=0)] = 180  #: hours are read so long after their end; Amplitude needs 120
     hours_per_request: Annotated[int, Field(ge=1, le=8_760)] = 24  #: of one export
     batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000  #: lines that land together …
-    batch_mb: Annotated[int, Field(ge=1, le=1_024)] = 64  #: … and MiB of them
+    batch_mb: Annotated[int, Field(ge=1, le=1_024)] = 32  #: … and MiB of them
     max_archive_mb: Annotated[int, Field(ge=1)] = 5_000  #: a larger export is refused; Amplitude's own limit is 4 GB
     max_unpacked_gb: Annotated[int, Field(ge=1)] = 200  #: an export that unpacks to more is refused
     max_ratio: Annotated[int, Field(ge=10, le=1_000)] = 200  #: a file that unpacks to more times its size is refused

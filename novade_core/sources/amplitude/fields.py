@@ -47,6 +47,9 @@ def _events() -> tuple[Column, ...]:
     return tuple(made)
 
 
+#: The fields of an event.
+EVENTS = _events()
+
 _T, _B, _J = ColumnType.TEXT, ColumnType.BOOLEAN, ColumnType.JSON
 _TAXONOMY: dict[str, tuple[tuple[str, ColumnType], ...]] = {
     "event_types": (
@@ -69,7 +72,7 @@ def promoted(settings: AmplitudeSettings) -> dict[str, tuple[str, str]]:
     Raises ConfigurationError where two would be one column; no warehouse tells capitals in them apart.
     """
     columns: dict[str, tuple[str, str]] = {}
-    known = {column.name.lower() for column in _events()}
+    known = {column.name.lower() for column in EVENTS}
     for path in settings.promoted:
         owner, _, name = path.partition(".")
         column = re.sub(r"\W", "_", path)
@@ -88,7 +91,7 @@ def schema(stream: Stream, settings: AmplitudeSettings) -> StreamSchema:
     if stream.name in _TAXONOMY:
         columns: Sequence[Column] = tuple(Column(name=name, type=kind) for name, kind in _TAXONOMY[stream.name])
     else:
-        columns = _events()
+        columns = EVENTS
         more = [*promoted(settings), *([INSERT_KEY] if INSERT_KEY in stream.primary_key else [])]
         columns = (*columns, *(Column(name=name, type=ColumnType.TEXT) for name in more))
     columns = (*columns, Column(name=REST, type=ColumnType.JSON))
