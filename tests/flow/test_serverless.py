@@ -194,9 +194,8 @@ def test_what_lands_is_published_and_equals_the_source_and_another_warehouse(rem
     assert [item.statements != () for item in publish.apply(_desk(home), [home.environment.stream(STREAM)]).items]
     assert remote.keys() == remote.there()
 
-    gone = sandbox.change(purge=3)["purge"]
-    assert not equal(home.sync())
-    assert remote.keys() - remote.there() == set(gone)
+    gone = set(sandbox.change(purge=3)["purge"])
+    assert remote.keys() - remote.there() == gone
     assert equal(home.sync(kind=RunKind.FULL))
     sandbox.change(update=2)
     assert equal(home.sync())
@@ -206,14 +205,13 @@ def test_what_lands_is_published_and_equals_the_source_and_another_warehouse(rem
     (view,) = [v for v in published_views.views(home.services.ledger) if v.kind == "view"]
     assert (view.state, view.trouble) == (ViewState.CURRENT, None)
     read = home.ledger_rows("SELECT run_id, quantity FROM usage WHERE meter = 'warehouse.bytes_processed'")
-    assert len({row.run_id for row in read}) == len(read) == 6
+    assert len({row.run_id for row in read}) == len(read) == 5
     assert all(row.quantity >= 10_000_000 for row in read)
     daily = home.ledger_rows("SELECT sum(quantity) AS n FROM daily_usage WHERE meter = 'warehouse.bytes_processed'")
     assert daily[0].n == sum(row.quantity for row in read)
 
 
-@pytest.mark.parametrize("then", [RunKind.FULL, RunKind.INCREMENTAL])
-def test_a_reload_that_died_after_its_view_was_published_stays_done(remote: Remote, then: RunKind) -> None:
+def test_a_reload_that_died_after_its_view_was_published_stays_done(remote: Remote) -> None:
     home, sandbox = remote.home, remote.sandbox
     home.sync()
     gone = set(sandbox.change(purge=3)["purge"])
@@ -221,7 +219,8 @@ def test_a_reload_that_died_after_its_view_was_published_stays_done(remote: Remo
     published = external_views.stamp_of(remote.definition)
     assert published is not None
     assert remote.keys() == remote.there()
-    assert equal(home.sync(kind=then))
+    # The plan of the reload is void then, so that the ledger alone would let the purged records come back.
+    assert equal(home.sync())
     assert not remote.keys() & gone
     assert remote.rows() == remote.in_duckdb(home.folder)
     stamp = external_views.stamp_of(remote.definition)
