@@ -230,7 +230,7 @@ def test_a_transaction_that_begins_anew_keeps_the_uncommitted_rows_that_it_reads
     assert one.execute("UPDATE s.other SET n = 9").rowcount == 1, "before it, the deletion is done again"
     one.execute("COMMIT")
     two.execute("ROLLBACK")
-    assert two.execute("SELECT n FROM s.kept").fetchall() == [(2,)]
+    assert [n for (n,) in two.execute("SELECT n FROM s.kept")] == [2]
 
 
 def test_a_transaction_that_read_what_others_changed_goes_on_where_it_would_write_the_same(pool: PoolSandbox):
