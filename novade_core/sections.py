@@ -175,6 +175,8 @@ class DriftSettings(Section):
     endpoint: str = "https://driftapi.com"  #: the vendor's newer pages say https://api.drift.com
     ca_file: Path | None = None  #: certificate authority of the endpoint
     details: bool = True  #: a call per conversation for participants, tags and playbook, which the list leaves out
+    export: Path | None = None  #: folder of the vendor's bulk export, for streams with transport = "files"
+    export_names: str = "**/{stream}-*"  #: of its files
     count: Literal["full", "always", "never"] = "full"  #: when conversations are counted at Drift; see the connector
     page_rows: Annotated[int, Field(ge=1, le=100)] = 50  #: conversations asked for at once
     batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 1_000  #: records that land together
@@ -271,7 +273,7 @@ class StreamSettings(Section):
     reject_limit: Annotated[int, Field(ge=0)] = 100  #: more rejects fail the run
     overlap_seconds: Annotated[int, Field(ge=0)] = 600  #: re-read before the checkpoint
     fresh_within_minutes: Annotated[int, Field(ge=1)] = 1440  #: older data is stale
-    transport: Literal["auto", "rest", "bulk", "export"] = "auto"  #: way in: for Amplitude auto or export
+    transport: Literal["auto", "rest", "bulk", "export", "files"] = "auto"  #: way in; each source knows some of them
     key: Literal["uuid", "insert_id"] | None = None  #: amplitude.events: what tells events apart; None = uuid
     fields: tuple[str, ...] = ()  #: only these; empty = all that can be read
 

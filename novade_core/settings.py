@@ -239,7 +239,8 @@ def _drift(raw: DriftSettings, given: dict[str, Any], file: Path, chosen: str, h
         said = "endpoint must be https; plain http is for this machine alone"
         hint = f"Correct {file} and try again."
         raise ConfigurationError(f"{file} (environment {chosen}, drift): {said}.", hint=hint)
-    return drift.model_copy(update={"ca_file": home / drift.ca_file if drift.ca_file else None})
+    paths = {name: home / path if (path := getattr(drift, name)) else None for name in ("ca_file", "export")}
+    return drift.model_copy(update=paths)
 
 
 def _pool(

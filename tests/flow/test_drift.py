@@ -32,8 +32,8 @@ class Workspace:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
-    def call(self, name: str, **wanted: Any) -> Any:
-        return self._sandbox.call("POST", f"/_sandbox/drift/{name}", wanted)
+    def call(self, route: str, **wanted: Any) -> Any:
+        return self._sandbox.call("POST", f"/_sandbox/drift/{route}", wanted)
 
     def records(self, stream: str) -> list[dict[str, Any]]:
         path = f"/_sandbox/drift/records?stream={stream}&count=1000000"
@@ -213,6 +213,17 @@ def test_a_retired_service_is_told_and_the_data_stays(home: Home, drift: Workspa
     assert outcome.error is not None
     assert "stays" in outcome.error.hint
     assert home.table("drift.users") == before
+
+
+def test_the_bulk_export_arrives_value_by_value(tmp_path: Path, sandbox: Sandbox, drift: Workspace) -> None:
+    folder = drift.call("export", name="flow", format="jsonl", gzip=True, rows_per_file=90)["target"]
+    streams = "\n".join(f'"drift.{name}" = {{ transport = "files" }}' for name in ("messages", "contacts"))
+    home = Home.make(tmp_path, sandbox, streams=streams + SETTINGS.format(more=f'export = "{folder}"'))
+    for stream in ("messages", "contacts"):
+        assert "Equal" in synced(home, stream).headline
+        same(home, stream, drift.records(stream))
+    assert synced(home, "contacts").counts["loaded"] == 0
+    assert drift.requests() == {}
 
 
 def test_a_run_that_died_goes_on_behind_what_landed(home: Home, drift: Workspace) -> None:

@@ -8,7 +8,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import requests
@@ -27,8 +27,8 @@ CONVERSATIONS = 30
 Make = Callable[..., Drift]
 
 
-def call(sandbox: Sandbox, name: str, **wanted: Any) -> Any:
-    return sandbox.call("POST", f"/_sandbox/drift/{name}", wanted)
+def call(sandbox: Sandbox, route: str, **wanted: Any) -> Any:
+    return sandbox.call("POST", f"/_sandbox/drift/{route}", wanted)
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def make(sandbox: Sandbox, tmp_path: Path) -> Iterator[Make]:
     call(sandbox, "reset", data=True)
 
 
-def read(source: Drift, name: str = "conversations", resume: Any = None) -> list[str]:
+def read(source: Drift, name: str = "conversations", transport: Literal["auto", "files"] = "auto") -> list[str]:
     """Keys of the records that arrive, in their order."""
-    stream = stream_of(f"drift.{name}", StreamSettings())
+    stream = stream_of(f"drift.{name}", StreamSettings(transport=transport))
     keys = []
-    for batch in source.extract(stream, source.schema(stream), ALL, resume):
+    for batch in source.extract(stream, source.schema(stream), ALL, None):
         assert isinstance(batch.text, TextFile)
         with batch.text.path.open(newline="", encoding="utf-8") as file:
             keys += [row[0] for row in list(csv.reader(file))[1:]]
@@ -189,6 +189,41 @@ def test_addresses_that_all_say_not_found_take_nothing_as_deleted(make: Make, sa
     source._gone = module._GONE_AT_ONCE - 1
     with pytest.raises(errors.ProtocolBroken, match="do not exist"):
         read(source, "contacts")
+
+
+EXPORTS: list[dict[str, Any]] = [
+    {"format": "jsonl", "gzip": True, "rows_per_file": 7},
+    {"format": "json", "wrapped": True},
+    {"format": "json"},
+    {"format": "csv", "gzip": True},
+]
+
+
+@pytest.mark.parametrize("shape", EXPORTS)
+def test_an_export_is_read_in_every_shape(shape: dict[str, Any], make: Make, sandbox: Sandbox) -> None:
+    folder = call(sandbox, "export", name=f"shape{EXPORTS.index(shape)}", **shape)["target"]
+    for name in ("conversations", "messages", "contacts", "users", "accounts"):
+        truth = sandbox.call("GET", f"/_sandbox/drift/records?stream={name}&count=1000000")["records"]
+        source = make(export=folder, access_token=None)
+        stream = stream_of(f"drift.{name}", StreamSettings(transport="files"))
+        keys = {str(r["accountId" if name == "accounts" else "id"]) for r in truth}
+        assert set(read(source, name, transport="files")) == keys
+        assert source.count(stream) == sum(1 for r in truth if not r.get("deleted"))
+        assert sum(source.counts_by_month(stream, "createdAt", include_deleted=False).values()) == len(truth)
+        assert source.usage()["drift.api_calls"] == 0
+
+
+def test_a_damaged_export_names_the_file(make: Make, sandbox: Sandbox) -> None:
+    for number, shape in enumerate(({"format": "jsonl"}, {"format": "json"}, {"format": "jsonl", "gzip": True})):
+        folder = call(sandbox, "export", name=f"broken{number}", truncated="users", **shape)["target"]
+        with pytest.raises(errors.TransferBroken, match=r"users-00000\.json"):
+            read(make(export=folder), "users", transport="files")
+
+
+def test_an_export_that_is_not_there_is_told(make: Make, tmp_path: Path) -> None:
+    for settings, said in (({}, "no folder"), ({"export": tmp_path}, "holds no file of users")):
+        with pytest.raises(errors.ConfigurationError, match=said):
+            read(make(**settings), "users", transport="files")
 
 
 def test_no_credentials_are_told() -> None:

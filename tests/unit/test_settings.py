@@ -113,7 +113,7 @@ def load(
         (
             {"streams": '"salesforce.lead" = {transport = "x"}'},
             "streams.salesforce.lead.transport",
-            "'auto', 'rest', 'bulk' or 'export'",
+            "'auto', 'rest', 'bulk', 'export' or 'files'",
         ),
         ({"streams": '"gong.lead" = {}'}, "gong.lead", "known sources: salesforce"),
         ({"streams": '"drift.lead" = {}'}, "drift.lead", "drift has no stream lead"),

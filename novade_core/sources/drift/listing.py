@@ -97,14 +97,20 @@ class Listing:
 
 
 class Directory:
-    """Users or accounts, which are listed whole each time; the same questions as to :class:`Listing`."""
+    """What is listed whole each time: users, accounts, files. The same questions as to :class:`Listing`."""
 
     complete = True
 
     def __init__(
-        self, pages: Callable[[], Iterable[list[Any]]], names: Mapping[str, str], shelf: Callable[[], Shelf]
+        self,
+        pages: Callable[[], Iterable[list[Any]]],
+        names: Mapping[str, str],
+        shelf: Callable[[], Shelf],
+        *,
+        changes: bool = True,
     ) -> None:
-        self._pages, self._names, self._make = pages, names, shelf
+        """``names`` of key and instants as :func:`listed` takes them; ``changes``: unlike files."""
+        self._pages, self._names, self._make, self._changes = pages, names, shelf, changes
         self._shelf: Shelf | None = None
 
     def reach(self, low: int | None) -> Shelf:  # noqa: ARG002  the list has no order to stop in
@@ -117,7 +123,8 @@ class Directory:
 
     def used(self) -> None:
         """The next question lists again."""
-        self._shelf = None
+        if self._changes:
+            self._shelf = None
 
     @staticmethod
     def _dated(row: Listed) -> Listed:

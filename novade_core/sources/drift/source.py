@@ -13,7 +13,7 @@ from urllib.parse import quote as percent
 from novade_core.errors import ConfigurationError, NotOffered, ProtocolBroken, SourceRetired
 from novade_core.settings import DriftSettings
 from novade_core.sources.base import Facts
-from novade_core.sources.drift import paging, records
+from novade_core.sources.drift import files, paging, records
 from novade_core.sources.drift.client import Client
 from novade_core.sources.drift.faults import Forbidden, NotFound
 from novade_core.sources.drift.listing import Directory, Listing
@@ -44,6 +44,7 @@ class Drift:
         #: Of messages and contacts, which Drift lists nowhere: what this run read, if it reads everything.
         self._seen: dict[str, Shelf] = {}
         self._answered = self._gone = 0
+        self._written: datetime | None = None  #: when the files of an export were
 
     def close(self) -> None:
         """See Source.close."""
@@ -70,13 +71,16 @@ class Drift:
 
     def now(self) -> datetime:
         """See Source.now."""
-        return self._client.server_time()
+        return self._written or self._client.server_time()
 
     def schema(self, stream: Stream) -> StreamSchema:
         """See Source.schema. One call, which also tells whether Drift is still there and reads its clock.
 
-        Raises SourceRetired where no address answers any more.
+        Raises SourceRetired where no address answers any more. Files of an export are looked for instead.
         """
+        if _is_files(stream):
+            self._written = files.written_at(files.files_of(self.settings, stream.object_name))
+            return records.schema(stream)
         try:
             match stream.object_name:
                 case "contacts":
@@ -113,11 +117,15 @@ class Drift:
         return self._shelves[-1]
 
     def _new_listing(self, stream: Stream) -> Listing | Directory:
+        account = {"key": "accountId", "updated": "updateDateTime", "created": "createDateTime"}
+        names = account if stream.object_name == "accounts" else {}
+        if _is_files(stream):
+            found = files.files_of(self.settings, stream.object_name)
+            return Directory(lambda: files.pages(found, stream.object_name), names, self._shelf, changes=False)
         match stream.object_name:
             case "users":
                 return Directory(lambda: [paging.users(self._client)], {}, self._shelf)
             case "accounts":
-                names = {"key": "accountId", "updated": "updateDateTime", "created": "createDateTime"}
                 return Directory(lambda: paging.accounts(self._client), names, self._shelf)
         return Listing(self._client, self._shelf(), stream.overlap_seconds * 1000)
 
@@ -139,9 +147,11 @@ class Drift:
 
     def _count(self, stream: Stream) -> Shelf:
         listing, mode = self._listing(stream), self.settings.count
+        if _is_files(stream):
+            return listing.reach(None)
         if mode == "never":
             raise NotOffered("drift.count says that Drift is never counted.")
-        if stream.object_name in ("messages", "contacts"):
+        if _hangs_on_conversations(stream):
             if stream.id in self._seen:
                 return self._seen[stream.id]
             raise NotOffered(f"Drift has no count of {stream.object_name}; a full reload counts what it reads.")
@@ -155,7 +165,7 @@ class Drift:
         """See Source.counts_by_month. By the cursor, it is the plan of a run that reads everything."""
         if field != stream.cursor_field:
             return self._at_drift(stream).months("created", include_deleted=include_deleted)
-        if stream.object_name in ("messages", "contacts"):
+        if _hangs_on_conversations(stream):
             self._seen[stream.id] = self._shelf()
         months = self._listing(stream).reach(None).months("changed", include_deleted=include_deleted)
         return {month: number for month, number in months.items() if month}
@@ -163,12 +173,9 @@ class Drift:
     def window_count(self, stream: Stream, window: Window) -> int | None:
         """See Source.window_count."""
         shelf = self._listing(stream).reach(_low(window))
-        match stream.object_name:
-            case "messages":
-                return None
-            case "contacts":
-                return shelf.count_contacts(window)
-        return shelf.count(window)
+        if not _hangs_on_conversations(stream):
+            return shelf.count(window)
+        return shelf.count_contacts(window) if stream.object_name == "contacts" else None
 
     def keys(self, stream: Stream, field: str, month: str) -> Iterator[str]:
         """See Source.keys."""
@@ -189,7 +196,7 @@ class Drift:
             "conversations": (self._conversation, shelf.in_window),
             "messages": (self._messages, shelf.in_window),
             "contacts": (self._contact, shelf.contacts),
-        }.get(stream.object_name, (self._listed, shelf.in_window))
+        }.get("" if _is_files(stream) else stream.object_name, (self._listed, shelf.in_window))
         rows: list[Row] = []
         size, before, deadline = 0, self._client.bytes_in, time.monotonic() + _BATCH_SECONDS
         for item in listed(window, place):
@@ -214,7 +221,8 @@ class Drift:
             yield Batch(text=text, resume=resume, rows=len(rows), bytes_in=self._client.bytes_in - before)
 
     def _listed(self, _stream: Stream, cells: records.Cells, item: Listed) -> Iterator[Row]:
-        yield cells.row(item.record, {"_changed_at": _text(item.changed)})
+        ours = {"_changed_at": _text(item.changed), "_deleted": _text(False), "_blocked": _text(False)}
+        yield cells.row(item.record, ours)
 
     def _conversation(self, _stream: Stream, cells: records.Cells, item: Listed) -> Iterator[Row]:
         """The listed row, and what only the single record tells; one that is gone by now is left out."""
@@ -275,6 +283,15 @@ class Drift:
                 f"Drift lists records and says of the first {self._gone} that they do not exist: {error.message}",
                 hint="Nothing was taken as deleted. Check drift.endpoint; the address may have been retired.",
             )
+
+
+def _is_files(stream: Stream) -> bool:
+    return stream.transport == "files"
+
+
+def _hangs_on_conversations(stream: Stream) -> bool:
+    """Whether the API lists nothing of the kind, so that conversations lead to it."""
+    return stream.object_name in ("messages", "contacts") and not _is_files(stream)
 
 
 def _low(window: Window) -> int | None:
