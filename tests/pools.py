@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -105,6 +106,13 @@ def end(folder: Path) -> None:
     """End the pool of a folder, where there is one."""
     if folder in _pools:
         _pools.pop(folder).end()
+
+
+def copy_pool(source: Path, folder: Path) -> None:
+    """What the pool of one folder holds now is what the pool of another, which is not running yet, will begin with."""
+    pool_in(source).pool.con.execute("CHECKPOINT")
+    (folder / "pool").mkdir(parents=True)
+    shutil.copy(source / "pool" / "synapse.duckdb", folder / "pool")
 
 
 @functools.cache
