@@ -103,6 +103,17 @@ def test_streams_arrive_and_a_second_sync_brings_nothing_new(stack: Home, look: 
     ) == [(6,)]
 
 
+def test_drift_arrives_and_a_second_sync_brings_nothing_new(stack: Home, look: Look) -> None:
+    answer = sandbox.control(stack.environment, "GET", "/_sandbox/drift/records?stream=messages&count=100000")
+    there = {(r["id"], r["body"].replace("\0", "")) for r in answer["records"]}
+    assert max(len(body) for _, body in there) > 4_000
+    first = stack.sync("drift.messages")
+    assert (first.state, first.counts["loaded"]) == (RunState.SUCCEEDED, len(there)), first.headline
+    assert set(look("SELECT id, body FROM drift.messages")) == there
+    again = stack.sync("drift.messages")
+    assert (again.state, again.counts["loaded"]) == (RunState.SUCCEEDED, 0), again.headline
+
+
 def test_a_full_reload_replaces_the_table(stack: Home, look: Look) -> None:
     assert stack.sync("salesforce.lead").state is RunState.SUCCEEDED
     gone = sandbox.control(stack.environment, "POST", "/_sandbox/change", {"object": "Lead", "purge": 3})["ids"][
