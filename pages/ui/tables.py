@@ -223,9 +223,9 @@ def runs(services: Services, rows: Sequence[RunRow], now: datetime) -> None:
     columns = (
         Column("Run"),
         Column("State"),
-        Column("Stream", "nv-tight"),
+        Column("Stream", "nv-tight nv-fold"),
         Column("Kind", "nv-tight nv-extra"),
-        Column("Asked", "nv-tight"),
+        Column("Asked", "nv-tight nv-extra"),
         Column("Took", "nv-right nv-extra"),
         Column("Rows loaded", "nv-right nv-extra"),
         Column("What happened", "nv-wide"),
