@@ -69,9 +69,14 @@ class Refused(Exception):
         return self.state == CANCELLED
 
     @property
+    def distrusted(self) -> bool:
+        """Is the server's certificate not one that this machine trusts for that name?"""
+        return self.step == "connect" and "certificate verify failed" in self.text
+
+    @property
     def transient(self) -> bool:
         """May the same work a moment later?"""
-        return self.lost or self.number in TRANSIENT
+        return (self.lost or self.number in TRANSIENT) and not self.distrusted
 
     def told(self) -> NovadeError:
         """One of our errors, without the statement and without values that it held."""
@@ -91,6 +96,13 @@ class Refused(Exception):
             return ConfigurationError(
                 f"The firewall of {self.server} does not let this machine in.",
                 hint="Allow this machine's address in the workspace's firewall rules.",
+                origin="warehouse",
+            )
+        if self.distrusted:
+            return ConfigurationError(
+                f"This machine does not trust the certificate of {self.server}.",
+                hint="Check warehouse.server; where a proxy has a certificate of its own, name its authority's PEM "
+                "file in SSL_CERT_FILE, which the driver's OpenSSL reads.",
                 origin="warehouse",
             )
         if self.number in RIGHTS:

@@ -8,12 +8,13 @@ import queue
 import re
 import secrets
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterable
 from typing import Any
 
-from . import tds
+from . import tds, tls
 from .datatypes import datatype_info
 from .engine import Engine, Result
 from .errors import Cancelled, Cut, SqlError, not_offered
@@ -35,9 +36,11 @@ _ROWS_A_LOOK = 200
 class Connection(threading.Thread):
     """Reads requests on one thread (so that ATTENTION is heard while a statement runs) and answers on another."""
 
-    def __init__(self, sock: socket.socket, pool: Pool) -> None:
+    def __init__(self, sock: socket.socket, pool: Pool, server: ssl.SSLContext | None = None) -> None:
         super().__init__(daemon=True)
         self.sock = sock
+        self.wire: tds.Wire = sock
+        self.server = server
         self.pool = pool
         self.out = tds.Writer(sock)
         self.requests: queue.Queue[tuple[int, bytes] | None] = queue.Queue()
@@ -77,7 +80,7 @@ class Connection(threading.Thread):
         engine = self.engine
         assert engine is not None
         while not self.closed.is_set():
-            request = tds.receive(self.sock)
+            request = tds.receive(self.wire)
             if request is None:
                 engine.cancel.set()
                 self.requests.put(None)
@@ -95,11 +98,10 @@ class Connection(threading.Thread):
     # Login
 
     def _log_in(self) -> bool:
-        while (request := tds.receive(self.sock)) is not None:
+        while (request := tds.receive(self.wire)) is not None:
             kind, body = request
             if kind == tds.PRELOGIN:
-                self.out.write(tds.prelogin_answer())
-                self.out.end()
+                self._agree(tds.prelogin_options(body))
                 continue
             if kind != tds.LOGIN:
                 return False
@@ -110,10 +112,19 @@ class Connection(threading.Thread):
                 self.out.write(tds.error(refusal) + tds.done(tds.ERROR))
                 self.out.end()
                 return False
-            self.out.write(tds.login_answer(self.engine.database))
+            self.out.write(tds.login_answer(self.engine.database, federated=login.token is not None))
             self.out.end()
             return True
         return False
+
+    def _agree(self, offered: dict[int, bytes]) -> None:
+        """Plain text, unless the client asks for TLS and there is a certificate."""
+        secured = self.server if offered.get(1, b"")[:1] in (bytes([tls.ON]), bytes([tls.REQUIRED])) else None
+        self.out.write(tds.prelogin_answer(tls.ON if secured else tls.NOT_SUPPORTED, federated=6 in offered))
+        self.out.end()
+        if secured:
+            self.wire = tls.Secured(self.sock, secured)
+            self.out = tds.Writer(self.wire)
 
     # Requests
 
@@ -289,11 +300,12 @@ def _names(declared: Any) -> list[str]:
 
 
 class Endpoint(threading.Thread):
-    """Accepts connections on loopback until it is closed."""
+    """Accepts connections on loopback until it is closed; with TLS for whom wants it, where it has a certificate."""
 
-    def __init__(self, pool: Pool, port: int = 0) -> None:
+    def __init__(self, pool: Pool, port: int = 0, server: ssl.SSLContext | None = None) -> None:
         super().__init__(daemon=True)
         self.pool = pool
+        self.server = server
         self.listener = socket.create_server(("127.0.0.1", port), backlog=64)
         self.port: int = self.listener.getsockname()[1]
 
@@ -304,7 +316,7 @@ class Endpoint(threading.Thread):
             except OSError:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            Connection(sock, self.pool).start()
+            Connection(sock, self.pool, self.server).start()
 
     def close(self) -> None:
         self.listener.close()

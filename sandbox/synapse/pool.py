@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,8 @@ class Pool:
         self.catalog = Catalog(self.con)
         #: What ``settings`` goes back to.
         self.defaults = dict(SETTINGS)
+        #: Access token -> the user that it is of.
+        self.tokens: dict[str, str] = {}
         self.settings = dict(SETTINGS)
         self.faults = Faults()
         self.locks = Locks()
@@ -129,12 +132,23 @@ class Pool:
             )
         if state != "Online" or time.monotonic() < self.warm_at:
             raise SqlError(42109, "The SQL pool is warming up. Please try again.", 20)
+        if login.token is not None:
+            return self._of_token(connection, login, login.token)
         known = self.password if login.user == ADMIN else None
         principal = self.catalog.named("login", login.user)
         if principal is not None:
             known = principal["password"]
         if known is None or login.password != known:
             raise SqlError(18456, f"Login failed for user '{login.user}'.", 14)
+        return self._session(connection, login)
+
+    def _of_token(self, connection: Connection, login: Login, token: str) -> Engine:
+        user = self.tokens.get(token)
+        if user is None:
+            raise SqlError(18456, "Login failed for user '<token-identified principal>'.", 14)
+        return self._session(connection, replace(login, user=user))
+
+    def _session(self, connection: Connection, login: Login) -> Engine:
         if login.database.lower() not in (self.database.lower(), "master"):
             raise SqlError(
                 4060, f'Cannot open database "{login.database}" requested by the login. The login failed.', 11

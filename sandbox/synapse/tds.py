@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from dataclasses import dataclass
+from typing import Protocol
 
 from .errors import SqlError
 
@@ -14,9 +14,18 @@ PACKET = 4096
 MORE, ERROR, COUNT, ATTN = 0x01, 0x02, 0x10, 0x20
 DONE, DONE_PROC, DONE_IN_PROC = 0xFD, 0xFE, 0xFF
 SERVER = "sandbox"
+_FEDAUTH, _SECURITY_TOKEN = 0x02, 0x01
 
 
-def receive(sock: socket.socket) -> tuple[int, bytes] | None:
+class Wire(Protocol):
+    """A socket, or TLS over one."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+
+def receive(sock: Wire) -> tuple[int, bytes] | None:
     """One whole message: its type and body. None where the client has hung up."""
     body = bytearray()
     while True:
@@ -32,7 +41,7 @@ def receive(sock: socket.socket) -> tuple[int, bytes] | None:
             return kind, bytes(body)
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes | None:
+def _exactly(sock: Wire, size: int) -> bytes | None:
     out = bytearray()
     while len(out) < size:
         try:
@@ -48,7 +57,7 @@ def _exactly(sock: socket.socket, size: int) -> bytes | None:
 class Writer:
     """An answer in packets; whole packets go out while it grows, the last one with ``end``."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: Wire) -> None:
         self.sock = sock
         self.pending = bytearray()
         self.number = 0
@@ -127,10 +136,21 @@ def return_int(name: str, ordinal: int, value: int) -> bytes:
     )
 
 
-def prelogin_answer() -> bytes:
-    """Version and ENCRYPTION = not supported, which makes the whole session plain text."""
-    version, encryption = bytes([12, 0, 9, 9, 0, 0]), b"\x02"
-    options = [(0, version), (1, encryption), (2, b"\x00"), (3, b""), (4, b"\x00")]
+def prelogin_options(body: bytes) -> dict[int, bytes]:
+    """Token -> value of a PRELOGIN message."""
+    found, at = {}, 0
+    while body[at] != 0xFF:
+        token, offset, length = struct.unpack_from(">BHH", body, at)
+        found[token] = body[offset : offset + length]
+        at += 5
+    return found
+
+
+def prelogin_answer(encryption: int, *, federated: bool) -> bytes:
+    """Version and ENCRYPTION, and whether a federated login is taken, to whom offers one."""
+    options = [(0, bytes([12, 0, 9, 9, 0, 0])), (1, bytes([encryption])), (2, b"\x00"), (3, b""), (4, b"\x00")]
+    if federated:
+        options.append((6, b"\x01"))
     offset = 5 * len(options) + 1
     head, data = b"", b""
     for token, value in options:
@@ -148,6 +168,7 @@ class Login:
     database: str
     application: str
     host: str
+    token: str | None = None  #: an access token in the place of user and password
 
 
 def read_login(body: bytes) -> Login:
@@ -159,10 +180,26 @@ def read_login(body: bytes) -> Login:
     # Obfuscated, not encrypted: the nibbles swap after xor with 0xa5.
     password = bytes((((b ^ 0xA5) >> 4) | ((b ^ 0xA5) << 4)) & 0xFF for b in hidden)
     host, user, application, database = (text(at).decode("utf-16-le") for at in (36, 40, 48, 68))
-    return Login(user, password.decode("utf-16-le", "replace"), database, application, host)
+    return Login(user, password.decode("utf-16-le", "replace"), database, application, host, _token(body))
 
 
-def login_answer(database: str) -> bytes:
+def _token(body: bytes) -> str | None:
+    """The access token of the feature FEDAUTH, library SECURITYTOKEN. [MS-TDS] 2.2.6.4."""
+    if not body[27] & 0x10:  # no feature extension
+        return None
+    (pointer,) = struct.unpack_from("<H", body, 56)
+    (at,) = struct.unpack_from("<I", body, pointer)
+    while body[at] != 0xFF:
+        feature, length = struct.unpack_from("<BI", body, at)
+        data = body[at + 5 : at + 5 + length]
+        if feature == _FEDAUTH and data[0] >> 1 == _SECURITY_TOKEN:
+            (size,) = struct.unpack_from("<I", data, 1)
+            return data[5 : 5 + size].decode("utf-16-le")
+        at += 5 + length
+    return None
+
+
+def login_answer(database: str, *, federated: bool = False) -> bytes:
     """What both drivers take for a successful login."""
     ack = struct.pack("<B", 1) + struct.pack(">I", 0x74000004) + b_text("Microsoft SQL Server") + bytes([12, 0, 9, 9])
     return (
@@ -172,7 +209,7 @@ def login_answer(database: str) -> bytes:
         + env_text(4, str(PACKET), str(PACKET))
         + struct.pack("<BH", 0xAD, len(ack))
         + ack
-        + b"\xae\xff"
+        + (b"\xae" + (struct.pack("<BI", _FEDAUTH, 0) if federated else b"") + b"\xff")
         + done()
     )
 
