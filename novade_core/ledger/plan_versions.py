@@ -34,10 +34,12 @@ class PlanMemory:
             query = select(of.plan, of.version, of.current, of.seen_at).order_by(of.plan, of.version)
             known = connection.execute(query.with_for_update()).all()
             later = {row.plan for row in known if row.seen_at > read_at}
+            there = {(row.plan, row.version) for row in known}
             now = {(version.plan, version.version) for version, _ in seen}
             for version, model in sorted(seen, key=lambda one: (one[0].plan, one[0].version)):
                 if version.plan not in later:
-                    _note_one(connection, version, model, read_at)
+                    is_new = (version.plan, version.version) not in there
+                    _note_one(connection, version, model, read_at, is_new=is_new)
             for row in known:
                 if row.current and (row.plan, row.version) not in now and row.plan not in later:
                     values = {"current": False, "changed_at": read_at, "seen_at": read_at}
@@ -56,13 +58,17 @@ def _is(plan: str, version: str) -> tuple[Any, Any]:
     return PlanVersionRow.plan == plan, PlanVersionRow.version == version
 
 
-def _note_one(connection: Connection, version: PlanVersion, model: Mapping[str, Any], read_at: datetime) -> None:
+def _note_one(
+    connection: Connection, version: PlanVersion, model: Mapping[str, Any], read_at: datetime, *, is_new: bool
+) -> None:
     of = PlanVersionRow
     packed = zlib.compress(json.dumps(model).encode())
-    values = {name: getattr(version, name) for name in _FIELDS}
-    values |= {"current": True, "first_seen_at": read_at, "changed_at": read_at, "seen_at": read_at, "model": packed}
-    made = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(of)
-    if connection.execute(made.values(values).on_conflict_do_nothing()).rowcount:
+    if is_new:
+        values = {name: getattr(version, name) for name in _FIELDS}
+        values |= {"first_seen_at": read_at, "changed_at": read_at, "seen_at": read_at}
+        made = (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(of)
+        # Another reader may have been as fast; it read the same.
+        connection.execute(made.values(**values | {"current": True, "model": packed}).on_conflict_do_nothing())
         return
     key = _is(version.plan, version.version)
     # A version that is current again, since its plan went back to it.
