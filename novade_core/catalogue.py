@@ -103,6 +103,14 @@ SOURCES: dict[str, Callable[[str, StreamSettings], Declared | None]] = {
 }
 
 
+#: Source -> ways in that a stream's transport may name; of every other source auto alone.
+TRANSPORTS = {
+    "salesforce": ("auto", "rest", "bulk"),
+    "amplitude": ("auto", "export"),
+    "drift": ("auto", "files"),
+}
+
+
 def stream_of(stream_id: str, settings: StreamSettings) -> Stream:
     """The stream ``source.name`` as configured. Raises ConfigurationError where no source has it."""
     source, _, name = stream_id.partition(".")
@@ -112,6 +120,10 @@ def stream_of(stream_id: str, settings: StreamSettings) -> Stream:
     declared = SOURCES[source](name, settings)
     if declared is None:
         raise ConfigurationError(f"{source} has no stream {name}.")
+    if settings.transport not in (ways := TRANSPORTS.get(source, ("auto",))):
+        raise ConfigurationError(f"transport {settings.transport} is none of {source}'s; known: {', '.join(ways)}.")
+    if settings.key is not None and stream_id != "amplitude.events":
+        raise ConfigurationError("key is a setting of amplitude.events alone.")
     overlap = settings.overlap_seconds
     if declared.overlap_seconds is not None and "overlap_seconds" not in settings.model_fields_set:
         overlap = declared.overlap_seconds

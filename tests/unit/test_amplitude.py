@@ -235,6 +235,35 @@ def test_two_properties_of_one_column_are_refused(second: str) -> None:
         fields.promoted(AmplitudeSettings(promoted=("user_properties.city", second)))
 
 
+@pytest.mark.parametrize(
+    ("stream", "given_", "said"),
+    [
+        ("amplitude.events", {"transport": "bulk"}, "transport bulk is none of amplitude's; known: auto, export"),
+        ("salesforce.lead", {"transport": "export"}, "known: auto, rest, bulk"),
+        ("amplitude.event_types", {"key": "uuid"}, r"key is a setting of amplitude\.events alone"),
+        ("amplitude.users", {}, "amplitude has no stream users"),
+    ],
+)
+def test_what_another_stream_knows_is_refused(stream: str, given_: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        stream_of(stream, StreamSettings(**given_))
+
+
+@pytest.mark.parametrize(
+    ("settings", "host"),
+    [
+        (AmplitudeSettings(), "https://amplitude.com"),
+        (AmplitudeSettings(region="eu"), "https://analytics.eu.amplitude.com"),
+        (AmplitudeSettings(region="eu", endpoint="https://127.0.0.1:1/"), "https://127.0.0.1:1"),
+    ],
+)
+def test_each_region_has_its_host(settings: AmplitudeSettings, host: str, tmp_path: Path) -> None:
+    source = Amplitude(settings, tmp_path)
+    assert source.facts().about == {"host": host.removeprefix("https://"), "region": settings.region}
+    with pytest.raises(ConfigurationError, match="no credentials"):
+        source.now()
+
+
 def test_a_stream_of_few_fields_keeps_what_the_sync_needs() -> None:
     few = stream_of("amplitude.events", StreamSettings(fields=("event_type",)))
     assert set(fields.schema(few, AmplitudeSettings()).names()) == {"uuid", "server_upload_time", "event_type"}
