@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -20,7 +20,7 @@ from novade_core.ledger import leases
 from novade_core.ledger.database import Ledger, open_ledger
 from novade_core.ledger.leases import Taken, Watcher
 from novade_core.ledger.models import Lease
-from tests.ledgers import plain_main
+from tests.ledgers import at_once
 
 NOW = datetime(2024, 11, 18, 14, 0, tzinfo=UTC)
 STREAM = "salesforce.contact"
@@ -259,28 +259,22 @@ def test_of_two_threads_exactly_one_takes_the_lease_in_every_round(ledger):
     assert [sorted(pair) for pair in zip(*won, strict=True)] == [[0, n] for n in range(1, rounds + 1)]
 
 
-def _contend(url: str, me: int, rounds: int, report) -> None:
-    ledger = open_ledger(url)
+def _contend(together: Any, url: str, me: int, rounds: int) -> list[int]:
+    ledger, got = open_ledger(url), []
+    together.wait()
     for number in range(rounds):
         try:
-            report.put((number, take(ledger, f"host{me}:1:1", me, stream=f"s{number}").fence))
+            got.append(take(ledger, f"host{me}:1:1", me, stream=f"s{number}").fence)
         except LeaseHeld:
-            report.put((number, 0))
+            got.append(0)
     ledger.close()
+    return got
 
 
 def test_of_two_processes_exactly_one_takes_each_lease(ledger, ledger_url):
     rounds = 40
-    context = multiprocessing.get_context("spawn")
-    report = context.Queue()
-    processes = [context.Process(target=_contend, args=(ledger_url, me, rounds, report)) for me in (1, 2)]
-    with plain_main():
-        for process in processes:
-            process.start()
-    answers = sorted(report.get(timeout=60) for _ in range(2 * rounds))
-    for process in processes:
-        process.join(timeout=30)
-    assert answers == [(number, fence) for number in range(rounds) for fence in (0, 1)]
+    one, other = at_once(_contend, *[(ledger_url, me, rounds) for me in (1, 2)])
+    assert [sorted(pair) for pair in zip(one, other, strict=True)] == [[0, 1]] * rounds
 
 
 def test_taken_at_is_of_no_interest_to_expiry(ledger, clock):
