@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from novade_core.ledger.models import RunState
 from novade_core.sources.drift.records import FIELDS
 from novade_core.streams import ColumnType, RunKind
 from novade_core.sync.tools import Outcome
+from tests.flow.test_cancel import cancel, ended, one, run_times, worker_of
+from tests.flow.test_worker import until
 from tests.homes import Home, Sandbox
 
 STREAMS = ("conversations", "messages", "contacts", "users", "accounts")
@@ -213,6 +216,20 @@ def test_a_retired_service_is_told_and_the_data_stays(home: Home, drift: Workspa
     assert outcome.error is not None
     assert "stays" in outcome.error.hint
     assert home.table("drift.users") == before
+
+
+def test_a_cancel_ends_a_call_that_hangs(home: Home, drift: Workspace) -> None:
+    drift.call("faults", hang="messages")
+    run_id = home.ask("drift.messages")
+    with worker_of(home):
+        until(lambda: one(home, run_id).state == "running")
+        until(lambda: drift.requests().get("messages", 0) > 0)
+        time.sleep(0.3)
+        cancel(home, run_id)
+        run = ended(home, run_id)
+    drift.call("faults", hang=None)
+    assert (run.state, run.error_kind) == ("cancelled", "RunCancelled")
+    assert run_times(home, run_id) < 4
 
 
 def test_the_bulk_export_arrives_value_by_value(tmp_path: Path, sandbox: Sandbox, drift: Workspace) -> None:
