@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _LONGEST_PAUSE = 60.0
+#: An earlier holder may drop its own staging tables while our DROP waits for its transaction.
+GONE_ALREADY = frozenset({208, 3701})
 _VERDICTS = ("load", "unchanged", "superseded", "duplicate")
 
 
@@ -317,16 +319,20 @@ class SynapseSession:
             raise LeaseLost(f"A later holder than fence {request.fence} has loaded {stream.id}.")
         staged = [t.name for t in there if t.schema == sql.STAGE_SCHEMA]
         for name in leftovers(stream, request.fence, staged):
-            self._link.hit(sql.drop_table(Table(sql.STAGE_SCHEMA, name)))
+            self._do(sql.drop_table(Table(sql.STAGE_SCHEMA, name)), unless=GONE_ALREADY)
         self._swapper(request).repair()
         return self._markers(self._link, request)
 
     def _make(self, statement: Statement) -> None:
         """Create it, unless somebody else was faster."""
+        self._do(statement, unless=EXISTS_ALREADY)
+
+    def _do(self, statement: Statement, *, unless: frozenset[int]) -> None:
+        """Run it; these refusals say that somebody else was faster."""
         try:
             self._link.hit(statement)
         except Refused as refused:
-            if refused.number not in EXISTS_ALREADY:
+            if refused.number not in unless:
                 raise
 
     def _make_fence(self, stream: Stream) -> None:
