@@ -23,7 +23,7 @@ from novade_core.warehouse.synapse_sql import Statement
 from novade_core.warehouse.synapse_watch import copy_work, look_for_others
 from sandbox.synapse.engine import Engine, Result
 from tests.contracts.begun import THING, begun, empty, halfway, land_more
-from tests.contracts.houses import COLUMNS, House, column, row, stream
+from tests.contracts.houses import ADAPTERS, COLUMNS, House, column, row, stream
 from tests.contracts.test_warehouse_grants import prepare
 from tests.pools import pool_in
 
@@ -209,3 +209,23 @@ def test_a_form_is_the_same_for_all_names_and_types(one: str, other: str):
 
 def test_another_condition_is_another_form():
     assert form("DELETE FROM [a].[b] WHERE [c] = 1") != form("DELETE FROM [a].[b] WHERE [c] = 1 OR [d] = 1")
+
+
+HARD_NAMES = ("a]b [c]]", "select", "x" * 127 + "]", "two 'words' \"quoted\"")
+
+
+@pytest.mark.parametrize("engine", sorted(ADAPTERS))
+def test_a_hard_name_is_taken_as_a_table_as_a_key_and_as_a_column(engine: str, tmp_path: Path):
+    house = House(adapter=ADAPTERS[engine], folder=tmp_path)
+    for number, name in enumerate(HARD_NAMES):
+        key, other = HARD_NAMES[number - 1], HARD_NAMES[number - 2]
+        to = stream(name, primary_key=(key,))
+        columns = (column(key), *COLUMNS[1:], column(other))
+        house.load(to, house.land(to, (*row("a", 1), "one"), columns=columns))
+        house.load(to, house.land(to, (*row("a", 2), "two"), (*row("b", 1), "new"), columns=columns))
+        assert house.rows(to, key, other) == [("a", "two"), ("b", "new")]
+        house.replace(to, house.land(to, (*row("c", 1), "three"), columns=columns))
+        assert house.rows(to, key, other) == [("c", "three")]
+        with house.session() as session:
+            assert list(session.keys(to, "Stamp", "2024-11")) == ["c"]
+    house.close()
