@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from novade_core.ledger.models import RunState
-from novade_core.streams import RunKind
+from novade_core.streams import RunKind, Window
 from tests.amplitudes import Vendor, home_of, serve
 from tests.homes import Home
 
@@ -221,6 +222,18 @@ def test_a_refusal_for_the_rate_is_waited_for(home: Home, vendor: Vendor) -> Non
     begun = datetime.now(UTC)
     assert home.sync("amplitude.events").state is RunState.SUCCEEDED
     assert datetime.now(UTC) - begun > timedelta(seconds=1)
+
+
+def test_while_an_export_is_made_the_run_says_that_it_waits(home: Home, vendor: Vendor, tmp_path: Path) -> None:
+    told: list[float] = []
+    source = home.services.source("amplitude", tmp_path)
+    source.on_wait = lambda seconds, _reason: told.append(seconds)
+    stream = home.environment.stream("amplitude.events")
+    window = Window(low=vendor.hours()[0], high=None)
+    with closing(source.extract(stream, source.schema(stream), window, None)) as batches:
+        assert sum(batch.rows for batch in batches) == len(vendor.lines())
+    assert told == [home.environment.amplitude.timeout_seconds, 0.0]
+    source.close()
 
 
 class Died(Exception):

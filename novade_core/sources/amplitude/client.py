@@ -9,7 +9,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -87,7 +87,7 @@ class Client:
 
         def once() -> int:
             size = 0
-            with self._send(path, doing, **parameters) as response, file.open("wb") as out:
+            with self._made(path, doing, **parameters) as response, file.open("wb") as out:
                 for block in self._blocks(response, doing, limit):
                     size += out.write(block)
             return size
@@ -115,6 +115,18 @@ class Client:
         return known + timedelta(seconds=time.monotonic() - since)
 
     # One request
+
+    @contextmanager
+    def _made(self, path: str, doing: str, **parameters: Any) -> Iterator[requests.Response]:
+        """A good answer that Amplitude makes as a whole before its first byte: minutes of silence are no standstill."""
+        said = "Amplitude makes the export before it sends it."
+        with ExitStack() as stack:
+            self.on_wait(self.settings.timeout_seconds, said)
+            try:
+                response = stack.enter_context(self._send(path, doing, **parameters))
+            finally:
+                self.on_wait(0.0, said)
+            yield response
 
     @contextmanager
     def _send(self, path: str, doing: str, **parameters: Any) -> Iterator[requests.Response]:
