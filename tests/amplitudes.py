@@ -22,8 +22,13 @@ from sandbox.amplitude.project import Amplitude
 from tests.homes import Home
 
 STREAMS = '"amplitude.events" = {}\n"amplitude.event_types" = {}\n"amplitude.event_properties" = {}\n'
-#: Hours behind now that are waited for; see amplitude.settle_minutes.
-SETTLED = 3
+#: See amplitude.settle_minutes; such that no further hour can be read in the fifty minutes after these tests began.
+SETTLE_MINUTES = 180 + (datetime.now(UTC).minute - 10) % 60
+
+
+def settled() -> datetime:
+    """The end of the last hour that can be read."""
+    return (datetime.now(UTC) - timedelta(minutes=SETTLE_MINUTES)).replace(minute=0, second=0, microsecond=0)
 
 
 def serve(app: Callable[..., Any]) -> tuple[str, Callable[[], None]]:
@@ -45,8 +50,7 @@ class Vendor:
     """The stand-in and what it knows."""
 
     def __init__(self, folder: Path, *, hours: int = 3, events_per_hour: int = 100) -> None:
-        now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-        self.first = now - timedelta(hours=SETTLED + hours)
+        self.first = settled() - timedelta(hours=hours)
         shape = Shape(events_per_hour=events_per_hour, files_per_hour=2, first_hour=self.first)
         self.amplitude = Amplitude(shape, "a secret", cache=folder / "cache")
         self.folder = folder
@@ -65,8 +69,7 @@ class Vendor:
 
     def hours(self) -> list[datetime]:
         """The hours that can be read for certain now."""
-        last = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=SETTLED)
-        return [self.first + timedelta(hours=n) for n in range((last - self.first) // timedelta(hours=1))]
+        return [self.first + timedelta(hours=n) for n in range((settled() - self.first) // timedelta(hours=1))]
 
     def label(self, place: int) -> str:
         """An hour as faults name it, by its place among those that can be read."""
@@ -88,5 +91,6 @@ def home_of(folder: Path, secrets: Path, *, amplitude: str = "", streams: str = 
     """A home whose project is the one in ``secrets``; extra TOML for the amplitude section."""
     with suppress(FileExistsError):
         folder.mkdir()
-    text = f"[environments.test.amplitude]\nretry_base_seconds = 0.01\nhours_per_request = 8760\n{amplitude}\n"
+    text = f"[environments.test.amplitude]\nretry_base_seconds = 0.01\nhours_per_request = 8760\n"
+    text += f"settle_minutes = {SETTLE_MINUTES}\n{amplitude}\n"
     return Home.make(folder, SimpleNamespace(folder=secrets.parent), salesforce=text, streams=streams)  # type: ignore[arg-type]  # it takes the folder alone
