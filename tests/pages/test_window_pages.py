@@ -128,7 +128,7 @@ def test_a_foreign_session_that_keeps_the_pool_is_shown_with_what_it_costs(pool,
     ("state", "more", "said"),
     [
         (WindowState.RESUMING, {}, "waits for the pool to come online"),
-        (WindowState.RESUMING, {"size": None}, "waits for the pool to come online, online for 6 min, cost not known."),
+        (WindowState.RESUMING, {"size": None}, ", cost not known."),
         (WindowState.OPEN, {}, "has nothing to load at the moment"),
         (WindowState.OPEN, {"ours": False, "resume_asked_at": None}, ", in a pool that somebody else resumed."),
         (WindowState.CLOSING, {}, "looks whether somebody else is in the pool"),

@@ -57,7 +57,7 @@ def load(
             "colour is not a setting",
             "canary, default_environment, environments, first_sync, prices, schedules, streams",
         ),
-        ({"environment": "colourr = 'red'"}, "environments.test.colourr is not a setting", "colour, drift, label, landing"),
+        ({"environment": "colourr = 'red'"}, "environments.test.colourr is not a setting", "colour, drift, label"),
         ({"environment": "colour = 'pink'"}, "environments.test.colour", "'green', 'blue'"),
         (
             {"environment": "[environments.test.warehouse]\nmemory = 1"},
