@@ -91,6 +91,6 @@ def home_of(folder: Path, secrets: Path, *, amplitude: str = "", streams: str = 
     """A home whose project is the one in ``secrets``; extra TOML for the amplitude section."""
     with suppress(FileExistsError):
         folder.mkdir()
-    text = f"[environments.test.amplitude]\nretry_base_seconds = 0.01\nhours_per_request = 8760\n"
+    text = "[environments.test.amplitude]\nretry_base_seconds = 0.01\nhours_per_request = 8760\n"
     text += f"settle_minutes = {SETTLE_MINUTES}\n{amplitude}\n"
     return Home.make(folder, SimpleNamespace(folder=secrets.parent), salesforce=text, streams=streams)  # type: ignore[arg-type]  # it takes the folder alone
