@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from novade_core.schedules import Outage
 from novade_core.streams import DeleteMode, RunKind, SchemaPolicy
 
-
 #: An object of an Amplitude event, and a name inside of it.
 PROMOTED = r"^(event_properties|user_properties|group_properties|groups|data)\..{1,100}$"
 
@@ -161,13 +160,6 @@ class SalesforceSettings(Section):
     retry_base_seconds: Annotated[float, Field(ge=0)] = 1.0  #: doubled at each try, with jitter
 
 
-class TrackingPlanSettings(Section):
-    """Where tracking plans are read from."""
-
-    path: Path | None = None  #: a folder of plans, or one file; None: nobody said where
-    files: tuple[str, ...] = ()  #: only these of the folder, relative to it; empty = all
-
-
 class DriftSettings(Section):
     """How to reach and use one Drift workspace. Secrets come from the environment or a secrets file."""
 
@@ -186,6 +178,13 @@ class DriftSettings(Section):
     tries: Annotated[int, Field(ge=1, le=10)] = 4  #: of one request, for retryable faults
     limit_tries: Annotated[int, Field(ge=1, le=100)] = 10  #: of one request that the rate limit refuses
     retry_base_seconds: Annotated[float, Field(ge=0)] = 1.0  #: doubled at each try, with jitter
+
+
+class TrackingPlanSettings(Section):
+    """Where tracking plans are read from."""
+
+    path: Path | None = None  #: a folder of plans, or one file; None: nobody said where
+    files: tuple[str, ...] = ()  #: only these of the folder, relative to it; empty = all
 
 
 class AmplitudeSettings(Section):
