@@ -51,7 +51,7 @@ def sync(
                     services, through_worker = build_services(ready(services.environment)), False
                 _here(services, run_id, bar)
                 row = follow(services, run_id, bar, lambda: True)
-            answers.append(_answer(row or {}))
+            answers.append(_answer(row or {}, alone=not through_worker))
     return answers
 
 
@@ -67,7 +67,11 @@ def _here(services: Services, run_id: int, bar: Bar) -> None:
         )
 
 
-def _answer(row: Mapping[str, Any]) -> Mapping[str, Any]:
+#: A run that landed has worked; but who would load it?
+_NOBODY = "no worker lives to open a load window; start the console or `python -m jobs worker`"
+
+
+def _answer(row: Mapping[str, Any], *, alone: bool) -> Mapping[str, Any]:
     begun, ended = row["started_at"], row["ended_at"]
     return {
         **row,
@@ -75,5 +79,5 @@ def _answer(row: Mapping[str, Any]) -> Mapping[str, Any]:
         "stream": row["subject"],
         "seconds": round((ended - begun).total_seconds(), 3) if begun and ended else None,
         "error": row["error_message"],
-        "hint": row["error_hint"],
+        "hint": _NOBODY if alone and row["state"] == "landed" else row["error_hint"],
     }
