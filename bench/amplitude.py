@@ -67,7 +67,8 @@ def _files(events: int, day: str) -> Path:
     folder = _HOME / f"files-{events}-{day}"
     if (folder / "export.zip").exists():
         return folder
-    shutil.rmtree(folder, ignore_errors=True)
+    for former in _HOME.glob(f"files-{events}-*"):
+        shutil.rmtree(former, ignore_errors=True)
     per_hour = -(-events // 24)
     command = ["write", "--to", str(folder), "--from-hour", f"{day}T00", "--hours", "24"]
     subprocess.run(
