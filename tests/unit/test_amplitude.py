@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +24,8 @@ from novade_core.sources.amplitude.archive import Archive
 from novade_core.sources.amplitude.export import HOUR, hour_of, spans
 from novade_core.sources.amplitude.faults import fault
 from novade_core.sources.amplitude.lines import LONGEST, Splitter
-from novade_core.streams import RunKind, Window
-from novade_core.sync import planning
+from novade_core.streams import JsonLines, RunKind, Window
+from novade_core.sync import planning, reading
 
 EVENTS = stream_of("amplitude.events", StreamSettings())
 NOW = datetime(2024, 11, 20, 14, tzinfo=UTC)
@@ -227,6 +228,35 @@ def test_a_promoted_property_has_a_column_by_rule() -> None:
         "user_properties_City": ("user_properties", "City"),
     }
     assert "user_properties_City" in fields.schema(EVENTS, settings).names()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ('"said"', "said"),
+        ("1.5", "1.5"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ("true", "true"),
+        ('{"a": [1]}', '{"a":[1]}'),
+        ('"a\\u0000b"', "ab"),
+        ('""', ""),
+        ("null", None),
+        (None, None),
+    ],
+)
+def test_a_promoted_property_is_its_text(tmp_path: Path, value: str | None, text: str | None) -> None:
+    inside = "{}" if value is None else f'{{"a~b/c.d": {value}}}'
+    path = tmp_path / "lines"
+    path.write_text(f'{{"uuid": "u", "event_properties": {inside}}}\n{{"$insert_id": "i"}}\n')
+    lines = JsonLines(
+        path=path,
+        fields=("promoted", "_insert_id"),
+        inner={"promoted": ("event_properties", "a~b/c.d")},
+        first_of={"_insert_id": ("$insert_id", "uuid")},
+    )
+    with duckdb.connect() as connection:
+        rows = connection.execute(f"SELECT promoted, _insert_id FROM {reading.table_of(lines)}").fetchall()
+    assert rows == [(text, "u"), (None, "i")]
 
 
 @pytest.mark.parametrize("second", ["user_properties.City", "user_properties.city"])
