@@ -129,7 +129,7 @@ class ChunkWriter:
         import pyarrow.parquet
 
         rows = 0
-        batches: Any = self._c.execute(select).to_arrow_reader(_ROW_GROUP)
+        batches: Any = self._c.sql(select).to_arrow_reader(_ROW_GROUP)
         try:
             with pyarrow.parquet.ParquetWriter(
                 path, batches.schema, compression="snappy", use_deprecated_int96_timestamps=True

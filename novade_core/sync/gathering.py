@@ -40,8 +40,8 @@ def add_what_changed(execution: Execution, source: Source, plan: Plan) -> Plan:
     read_from = source.now()
     windows = []
     if execution.stream.cursor_field is not None:
-        window = planning.live_window(execution.stream, datetime.fromisoformat(plan.details["read_from"]))
-        windows = [replace(window, expected=source.window_count(execution.stream, window))]
+        since = datetime.fromisoformat(plan.details["read_from"])
+        windows = planning.live_windows(execution.stream, since, source)
     else:
         # Nothing says what changed; it is as old as its reading.
         read_from = datetime.fromisoformat(plan.details["read_from"])

@@ -49,6 +49,14 @@ def live_window(stream: Stream, since: datetime) -> Window:
     return Window(low=since - timedelta(seconds=stream.overlap_seconds), high=None, part="live")
 
 
+def live_windows(stream: Stream, since: datetime, source: Source) -> list[Window]:
+    """The live window, counted; or as the source wants to be read."""
+    window = live_window(stream, since)
+    if isinstance(source, CutsWindows):
+        return source.cut(stream, window.low, source.now(), window.part)
+    return [replace(window, expected=source.window_count(stream, window))]
+
+
 def backfill_window(parameters: Mapping[str, str]) -> Window:
     """The window that a backfill run was asked for. Raises BadWindow."""
     try:
@@ -95,10 +103,7 @@ def windows_for(
         return [Window(low=None, high=None, part="full")], None
     since = (checkpoint.cursor or checkpoint.seam) if checkpoint else None
     if kind is RunKind.INCREMENTAL and since is not None:
-        window = live_window(stream, since)
-        if isinstance(source, CutsWindows):
-            return source.cut(stream, window.low, source.now(), window.part), None
-        return [replace(window, expected=source.window_count(stream, window))], None
+        return live_windows(stream, since, source), None
     seam = source.now()
     part = "full" if kind is RunKind.FULL else "history"
     if isinstance(source, CutsWindows):

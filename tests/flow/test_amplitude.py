@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from novade_core.ledger.models import RunState
 from novade_core.streams import RunKind, Window
 from tests.amplitudes import Vendor, home_of, serve
+from tests.flow.test_gathering import Windowed, window
 from tests.homes import Home
 
 
@@ -327,3 +329,15 @@ def test_real_records_keep_every_value(tmp_path: Path, shared: Path) -> None:
                 instant = datetime.fromisoformat(record[name]).replace(tzinfo=None)
                 record[name] = plain(instant)
         assert_equal_to(record, row)
+
+
+def test_hours_that_gather_for_a_load_window_are_whole_hours(home: Home) -> None:
+    windowed = replace(home, services=Windowed(home.environment))
+    first = windowed.sync("amplitude.events")
+    assert first.state is RunState.LANDED, first.headline
+    assert windowed.sync("amplitude.events").state is RunState.LANDED
+    [plan] = home.ledger_rows("SELECT windows FROM sync_plans")
+    bounds = [bound for window in json.loads(plan.windows) for bound in (window["low"], window["high"])]
+    assert all(bound and datetime.fromisoformat(bound).minute == 0 for bound in bounds)
+    with window(windowed):
+        assert windowed.sync("amplitude.events").state is RunState.SUCCEEDED
