@@ -134,7 +134,8 @@ def test_ctrl_c_ends_the_run_and_frees_the_stream(home: Home, sandbox: Sandbox) 
     command = [sys.executable, "-m", "jobs", "sync", "salesforce.contact"]
     process = subprocess.Popen(command, cwd=PROJECT, env=home.environ, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
-    while not home.ledger_rows("SELECT id FROM landed_files") and time.monotonic() < deadline:
+    # While it reads: once the last COMMIT is done, a cancel comes too late.
+    while not home.ledger_rows("SELECT id FROM steps WHERE name = 'extract'") and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
