@@ -129,9 +129,17 @@ def test_a_cold_start_imports_nothing_heavy(command: list[str], home: Home) -> N
     assert used.ru_utime > before.ru_utime
 
 
+#: A shell's background job ignores Ctrl-C, and so would what it starts.
+_LISTENING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, "-m", "jobs", *sys.argv[1:]])
+"""
+
+
 def test_ctrl_c_ends_the_run_and_frees_the_stream(home: Home, sandbox: Sandbox) -> None:
     sandbox.faults(slow=0.4)
-    command = [sys.executable, "-m", "jobs", "sync", "salesforce.contact"]
+    command = [sys.executable, "-c", _LISTENING, "sync", "salesforce.contact"]
     process = subprocess.Popen(command, cwd=PROJECT, env=home.environ, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
     # While it reads: once the last COMMIT is done, a cancel comes too late.
