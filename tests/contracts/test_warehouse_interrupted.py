@@ -102,7 +102,7 @@ def busy(house: House, pool: RunningPool) -> dict[str, str]:
     file = house.folder / "long.parquet"
     with pyarrow.parquet.ParquetWriter(file, pa.schema({"n": pa.int64()})) as writer:
         zeroes = pa.table({"n": pa.nulls(4_000_000, pa.int64())})
-        for _ in range(25):
+        for _ in range(80):
             writer.write_table(zeroes)
     tens = " UNION ALL ".join(["SELECT 1"] * 10)
     for text in (
